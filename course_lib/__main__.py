@@ -1,0 +1,5 @@
+"""`python -m course_lib`."""
+
+from course_lib.cli import app
+
+app(prog_name="python -m course_lib")

@@ -1,0 +1,81 @@
+"""The command line: `python -m course_lib run | tables | data | doctor | badges`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from course_lib import badges as badge_tools
+from course_lib import context, recipes, runs
+from course_lib import tables as table_tools
+from course_lib.data import load
+from course_lib.devices import autocast_dtype, memory, pick_device
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+ROOT = Path(__file__).parents[1]
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help=f"What to train and measure: {', '.join(recipes.NAMES)}.")],
+    data: Annotated[str, typer.Option(help="a data set, as in course_lib.load")] = "cifar10",
+    profile: Annotated[str, typer.Option(help="smoke, laptop or gpu; found out by default")] = "",
+    seed: int = 0,
+    assets: Annotated[Path, typer.Option(help="where results and checkpoints go")] = runs.ASSETS,
+) -> None:
+    """Train, evaluate, and write one JSON and one checkpoint a method. A killed run goes on where it stopped."""
+    profile = profile or context.find_profile()[0]
+    for name in names:
+        recipes.recipe(name, profile)  # a wrong name stops here, before hours of work
+    pictures = load(data, size=recipes.SIZE, limit=1000 if profile == "smoke" else None)
+    for name in names:
+        resume = assets / "runs" / f"{name}-{pictures.name.replace(':', '_').replace('/', '_')}-{profile}-{seed}.pt"
+        result = runs.run(name, pictures, profile, seed=seed, assets=assets, resume=resume)
+        resume.unlink(missing_ok=True)
+        measures = "  ".join(f"{k} {v:.1f}" for k, v in result["measures"].items())
+        typer.echo(f"{name}  {result['seconds']:.0f} s  {measures}")
+
+
+@app.command()
+def tables(
+    check: Annotated[bool, typer.Option("--check", help="change nothing; fail where table and files disagree")] = False,
+) -> None:
+    """Make every table in the README anew from the files of the runs."""
+    differed = table_tools.fill_readme(ROOT, write=not check)
+    stale = table_tools.notebook_disagreements(ROOT)
+    for name in differed:
+        typer.echo(f"README table {name}: {'differs from its files' if check else 'made anew'}")
+    for name in stale:
+        typer.echo(f"{name}: its table differs from the files; execute it again with `make notebooks`")
+    if stale or (check and differed):
+        raise typer.Exit(1)
+
+
+@app.command()
+def data(name: str, size: Annotated[int | None, typer.Option(help="pixels")] = None) -> None:
+    """Fetch a data set and say what is in it."""
+    start = time.perf_counter()
+    typer.echo(repr(load(name, size=size)))
+    typer.echo(f"{time.perf_counter() - start:.1f} s; {', '.join(load(name, size=size, limit=10).classes)}")
+
+
+@app.command()
+def badges(address: Annotated[str, typer.Argument(help="https://github.com/OWNER/NAME")] = "") -> None:
+    """Bring every Colab badge and clone cell into line with the repository's address."""
+    for path in badge_tools.rewrite_badges(ROOT, address or None):
+        typer.echo(f"rewrote {path}")
+
+
+@app.command()
+def doctor() -> None:
+    """Device, versions, memory, where the data is, and which profile would be chosen, and why."""
+    device = pick_device()
+    profile, why = context.find_profile()
+    for name, value in runs.versions().items():
+        typer.echo(f"{name:12} {value}")
+    typer.echo(f"{'device':12} {device}, products in {str(autocast_dtype('auto', device)).removeprefix('torch.')}")
+    typer.echo(f"{'memory':12} {memory(device)}")
+    typer.echo(f"{'profile':12} {profile}: {why}; {context.PROFILES[profile]}")

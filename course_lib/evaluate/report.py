@@ -1,0 +1,114 @@
+"""`evaluate`: every measure of an encoder on a data set, and `Report`, the numbers with how each was come by."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ..data.types import Dataset
+from .collapse import feature_std, rankme, uniformity
+from .features import encoder_device, features
+from .knn import knn
+from .probe import ProbeResult, linear_probe
+
+K, TEMPERATURE = 20, 0.07
+
+# measure -> (its name in a table, how it is written)
+COLUMNS = {
+    "knn_top1": ("kNN top-1", "{:.1f} %"),
+    "knn_top5": ("kNN top-5", "{:.1f} %"),
+    "linear_top1": ("linear top-1", "{:.1f} %"),
+    "linear_top5": ("linear top-5", "{:.1f} %"),
+    "rankme": ("RankMe", "{:.1f}"),
+    "uniformity": ("uniformity", "{:.2f}"),
+    "feature_std": ("feature std", "{:.2f}"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What an encoder is worth on a data set.
+
+    name: what was measured, and on what.
+    measures: knn_top1, knn_top5, linear_top1, linear_top5 (percent of the test pictures), rankme, uniformity,
+    feature_std. protocol: how each was measured, in words.
+    """
+
+    name: str
+    measures: Mapping[str, float]
+    protocol: Mapping[str, str]
+
+    def row(self) -> dict[str, str | float]:
+        """The name and every measure: one row of a table."""
+        return {"name": self.name, **self.measures}
+
+    def __str__(self) -> str:
+        lines = [f"{COLUMNS[key][0]:<14}{COLUMNS[key][1].format(value):>8}" for key, value in self.measures.items()]
+        notes = [f"{key}: {words}" for key, words in self.protocol.items()]
+        return "\n".join([self.name, *lines, "", *notes])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{COLUMNS[key][0]}</th>" for key in self.measures)
+        cells = "".join(f"<td>{COLUMNS[key][1].format(value)}</td>" for key, value in self.measures.items())
+        notes = "".join(f"<li><b>{html.escape(key)}</b>: {html.escape(words)}</li>"
+                        for key, words in self.protocol.items())
+        return (f"<table><tr><th></th>{head}</tr><tr><th>{html.escape(self.name)}</th>{cells}</tr></table>"
+                f"<details><summary>how each was measured</summary><ul>{notes}</ul></details>")
+
+
+def evaluate(encoder: nn.Module, dataset: Dataset, *, name: str | None = None, batch_size: int = 512) -> Report:
+    """Every measure of a frozen encoder. Features are taken once for train, val and test; test chooses nothing.
+
+    name: what the report calls the encoder; its class by default.
+
+    Raises as `features`, `knn` and `linear_probe`: RuntimeError where the encoder changes while it is measured,
+    ValueError where pictures, features or labels do not fit.
+    """
+    home = encoder_device(encoder)
+    # On a CUDA device the measures run there too; others lack the float64 that some of them want.
+    device = home if home is not None and home.type == "cuda" else torch.device("cpu")
+    z, y = {}, {}
+    for part in ("train", "val", "test"):
+        images = getattr(dataset, part)
+        z[part] = features(encoder, images, batch_size=batch_size, device=device)
+        y[part] = images.y.to(device)
+    classes = len(dataset.classes)
+    near = knn(torch.cat([z["train"], z["val"]]), torch.cat([y["train"], y["val"]]), z["test"], y["test"],
+               classes=classes, k=K, temperature=TEMPERATURE)
+    linear = linear_probe(z["train"], y["train"], z["val"], y["val"], z["test"], y["test"], classes=classes)
+    measures = {
+        "knn_top1": near["top1"],
+        "knn_top5": near["top5"],
+        "linear_top1": linear.top1,
+        "linear_top5": linear.top5,
+        "rankme": rankme(z["test"]),
+        "uniformity": uniformity(z["test"]),
+        "feature_std": feature_std(z["test"]),
+    }
+    return Report(f"{name or type(encoder).__name__} on {dataset.name}", measures,
+                  _protocol(dataset, z["test"].shape[1], linear))
+
+
+def _protocol(dataset: Dataset, dim: int, linear: ProbeResult) -> dict[str, str]:
+    train, val, test = (f"{len(getattr(dataset, part)):,}" for part in ("train", "val", "test"))
+    fit = f"L2 strength {linear.l2:g} chosen on {val} val pictures, refitted on train and val, test scored once"
+    if linear.at_end:
+        fit += f"; the strength is the {linear.at_end} of the grid, so a wider grid might do better"
+    if not linear.converged:
+        fit += f"; NOT CONVERGED: the gradient stopped at {linear.probe.gradient:.2g}"
+    words = {
+        "features": f"{dim} dimensions, float32, encoder frozen and in eval mode, checked",
+        "knn": f"cosine, k={K}, votes weighted exp(s/{TEMPERATURE}), bank of train and val ({train} + {val}), "
+               f"on {test} test pictures",
+        "linear": f"multinomial logistic regression (L-BFGS) on standardised features of {train} train pictures, {fit}",
+        "rankme": f"exp of the entropy of the singular values, test features not centred, from 1 to {dim}",
+        "uniformity": "log mean exp(-2 d²) over all pairs of test features of length 1; lower is more even",
+        "feature_std": f"mean std of test features of length 1, times √{dim}; 0 is collapse, 1 is even",
+    }
+    if len(dataset.classes) <= 5:
+        words["top-5"] = f"100 by definition: there are {len(dataset.classes)} classes"
+    return words

@@ -1,0 +1,23 @@
+"""The ceiling: the same encoder trained with every label."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib import augment
+from course_lib.methods.base import Batch, Method
+
+
+class Supervised(Method):
+    """Cross-entropy with the labels; not self-supervised, but what every method is measured against."""
+
+    needs_labels = True
+
+    def __init__(self, encoder: nn.Module, *, classes: int = 10, views: nn.Module | None = None):
+        super().__init__(encoder, views or augment.weak())
+        self.classifier = nn.Linear(encoder.dim, classes)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.classifier(self.encoder(self.views(batch.x))).float()
+        return {"loss": F.cross_entropy(logits, batch.y), "accuracy": (logits.argmax(1) == batch.y).float().mean()}

@@ -1,0 +1,149 @@
+"""The linear probe beside scikit-learn's logistic regression, and its choices."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from course_lib.evaluate import accuracy, fit_probe, linear_probe
+
+
+def problem(n, *, d=8, classes=4, spread=1.0, seed=0, dtype=torch.float64):
+    """Features of very unequal and correlated dimensions, as encoders give, with overlapping classes."""
+    world = torch.Generator().manual_seed(1)
+    centres = spread * torch.randn(classes, d, generator=world, dtype=dtype)
+    mix = torch.randn(d, d, generator=world, dtype=dtype) * torch.logspace(0, -2, d, dtype=dtype)
+    draw = torch.Generator().manual_seed(seed)
+    y = torch.randint(classes, (n,), generator=draw)
+    return (torch.randn(n, d, generator=draw, dtype=dtype) + centres[y]) @ mix.T + 5, y
+
+
+def objective(probe, z, y):
+    return torch.nn.functional.cross_entropy(probe.scores(z), y) + probe.l2 / 2 * probe.weight.square().sum()
+
+
+@pytest.mark.parametrize("l2", [1.0, 1e-2, 1e-4])
+def test_the_minimum_is_scikit_learns(l2):
+    z, y = problem(200)
+    probe = fit_probe(z, y, l2=l2, tolerance=1e-7)
+    assert probe.converged and probe.gradient <= 1e-7
+    x = ((z - z.mean(0)) / z.std(0, correction=0)).numpy()
+    theirs = LogisticRegression(C=1 / (len(z) * l2), tol=1e-10, max_iter=10_000).fit(x, y.numpy())
+    np.testing.assert_allclose(probe.weight.T.numpy(), theirs.coef_, rtol=1e-4, atol=1e-5)
+    shift = theirs.intercept_ - probe.bias.numpy()  # cross-entropy leaves a constant added to every bias open
+    np.testing.assert_allclose(shift, shift.mean(), atol=1e-4)
+    np.testing.assert_allclose(probe.scores(z).softmax(1).numpy(), theirs.predict_proba(x), atol=1e-5)
+
+
+def test_no_small_step_from_the_solution_lowers_the_objective():
+    z, y = problem(200)
+    probe = fit_probe(z, y, l2=1e-2, tolerance=1e-7)
+    least, draw = objective(probe, z, y), torch.Generator().manual_seed(0)
+    for _ in range(20):
+        step = 1e-3 * torch.randn(probe.weight.shape, generator=draw, dtype=probe.weight.dtype)
+        assert objective(dataclasses.replace(probe, weight=probe.weight + step), z, y) > least
+
+
+def test_float32_reaches_the_default_tolerance_and_the_same_answer():
+    z, y = problem(2000, d=64, dtype=torch.float64)
+    exact = fit_probe(z, y, l2=1e-3, tolerance=1e-7)
+    quick = fit_probe(z.float(), y, l2=1e-3)
+    assert quick.converged and quick.weight.dtype == torch.float32
+    assert (quick.scores(z.float()).argmax(1) == exact.scores(z).argmax(1)).double().mean() > 0.995
+
+
+def test_starting_from_another_probe_changes_the_way_and_not_the_end():
+    z, y = problem(200)
+    first = fit_probe(z, y, l2=1.0)
+    before = (first.weight.clone(), first.bias.clone())
+    warm = fit_probe(z, y, l2=1e-2, start=first, tolerance=1e-7)
+    cold = fit_probe(z, y, l2=1e-2, tolerance=1e-7)
+    torch.testing.assert_close(warm.weight, cold.weight, rtol=1e-5, atol=1e-6)
+    assert torch.equal(first.weight, before[0]) and torch.equal(first.bias, before[1])
+    assert not first.bias.requires_grad and not warm.weight.requires_grad
+
+
+def test_fitting_works_where_gradients_are_off():
+    z, y = problem(50)
+    with torch.no_grad():
+        assert fit_probe(z, y, l2=1e-2).converged
+
+
+def test_a_fit_cut_short_says_so():
+    z, y = problem(200)
+    probe = fit_probe(z, y, l2=1e-4, max_iter=2)
+    assert not probe.converged and probe.gradient > 3e-5
+    parts = (*problem(200), *problem(50, seed=2), *problem(50, seed=3))
+    assert not linear_probe(*parts, max_iter=2).converged
+    assert linear_probe(*parts).converged
+
+
+def test_constant_dimensions_carry_nothing_and_break_nothing():
+    z, y = problem(200, dtype=torch.float32)
+    wanted = fit_probe(z, y, l2=1e-2)
+    constant = torch.full((200, 1), 0.1)
+    probe = fit_probe(torch.cat([z, constant, 0 * constant], dim=1), y, l2=1e-2)
+    assert probe.converged
+    assert probe.weight[-2:].abs().max() < 1e-3
+    torch.testing.assert_close(probe.weight[:-2], wanted.weight, rtol=1e-2, atol=1e-2)
+
+
+def test_strength_is_chosen_on_val_refitted_on_both_and_test_scored_once():
+    train, val, test = problem(60, d=40), problem(200, d=40, seed=2), problem(300, d=40, seed=3)
+    result = linear_probe(*train, *val, *test, classes=4)
+    by_hand = {l2: accuracy(fit_probe(*train, l2=l2, classes=4).scores(val[0]), val[1]) for l2 in result.val_top1}
+    assert result.val_top1 == pytest.approx(by_hand, abs=1)  # a probe that starts elsewhere may flip one in 200
+    assert result.val_top1[result.l2] == max(result.val_top1.values())
+    both = (torch.cat([train[0], val[0]]), torch.cat([train[1], val[1]]))
+    refitted = fit_probe(*both, l2=result.l2, classes=4)
+    torch.testing.assert_close(result.probe.mean, both[0].mean(0))
+    torch.testing.assert_close(result.probe.weight, refitted.weight, rtol=1e-2, atol=1e-3)
+    assert result.top1 == accuracy(result.probe.scores(test[0]), test[1])
+    assert result.top5 == 100  # four classes
+
+
+def test_the_choice_reads_no_test_label():
+    train, val, test = problem(60, d=40), problem(200, d=40, seed=2), problem(300, d=40, seed=3)
+    honest = linear_probe(*train, *val, *test, classes=4)
+    other = linear_probe(*train, *val, test[0], test[1].flip(0), classes=4)
+    assert torch.equal(honest.probe.weight, other.probe.weight) and honest.l2 == other.l2
+    assert honest.top1 != other.top1
+
+
+def test_an_end_of_the_grid_is_reported():
+    noisy = [part for n, seed in ((150, 0), (500, 2), (20, 3)) for part in problem(n, d=30, spread=0.3, seed=seed)]
+    assert linear_probe(*noisy, strengths=(1e-3, 1e-4, 1e-5)).at_end == "strongest"
+    clean = (*problem(400), *problem(400, seed=2), *problem(20, seed=3))
+    assert linear_probe(*clean, strengths=(1e4, 1e3, 1e-1)).at_end == "weakest"
+    assert linear_probe(*clean, strengths=(1e3, 1e-2, 1e-9)).at_end is None
+    assert linear_probe(*clean, strengths=(1e-2,)).at_end is None
+
+
+def test_of_equals_the_strongest_is_chosen_and_is_no_end_to_warn_of():
+    easy = [part for seed in (0, 2, 3) for part in problem(200, classes=2, spread=20, seed=seed)]
+    result = linear_probe(*easy)
+    assert result.val_top1[1.0] == 100 and result.l2 == 1.0 and result.at_end is None
+
+
+def test_bad_input():
+    z, y = problem(40)
+    with pytest.raises(ValueError, match="at least two classes, got class 3 alone"):
+        fit_probe(z, torch.full_like(y, 3), l2=1)
+    with pytest.raises(ValueError, match="l2 must be above 0, got 0"):
+        fit_probe(z, y, l2=0)
+    with pytest.raises(ValueError, match="at least 2 rows, got 1"):
+        fit_probe(z[:1], y[:1], l2=1)
+    with pytest.raises(ValueError, match=r"one label a feature vector, \[40\], got \[39\]"):
+        fit_probe(z, y[1:], l2=1)
+    with pytest.raises(ValueError, match="labels must be 0 to 2, got 0 to 3"):
+        fit_probe(z, y, l2=1, classes=3)
+    with pytest.raises(ValueError, match="val features must have at least 1 row, got 0"):
+        linear_probe(z, y, z[:0], y[:0], z, y)
+    with pytest.raises(ValueError, match="train and test features must have the same dimension, got 8 and 7"):
+        linear_probe(z, y, z, y, z[:, 1:], y)
+    with pytest.raises(ValueError, match="test features must be finite, but 40 of 40"):
+        linear_probe(z, y, z, y, z * torch.inf, y)
+    with pytest.raises(ValueError, match="the features and the probe must have the same dimension, got 7 and 8"):
+        fit_probe(z, y, l2=1).scores(z[:, 1:])
