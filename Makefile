@@ -48,7 +48,8 @@ demo: $(READY)           ## run notebook 00 on Toybox and write out/00_start_her
 	@echo "Open out/00_start_here.html"
 
 test: $(READY)           ## run the unit tests and every notebook, in the smoke profile
-	COURSE_PROFILE=smoke OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --nbval-lax --nbval-current-env tests notebooks
+	COURSE_PROFILE=smoke OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile \
+		--nbval-lax --nbval-current-env tests notebooks
 
 lab: $(READY)            ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks

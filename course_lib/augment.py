@@ -58,10 +58,14 @@ class Views(nn.Module):
     def __init__(self, size=32, crop=(0.2, 1.0), ratio=(3 / 4, 4 / 3), flip=0.5, jitter=(0.4, 0.4, 0.4, 0.1),
                  p_jitter=0.8, p_gray=0.2, blur=0.0, sigma=(0.1, 2.0), solarize=0.0):
         super().__init__()
+        if size != int(size) or size < 1:
+            raise ValueError(f"size must be a whole number of pixels, at least 1, got {size}")
         if not 0 < crop[0] <= crop[1] <= 1:
             raise ValueError(f"crop must be two shares of the area with 0 < smallest <= largest <= 1, got {crop}")
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"ratio must be 0 < smallest <= largest, got {ratio}")
+        if not 0 < sigma[0] <= sigma[1]:
+            raise ValueError(f"sigma must be 0 < smallest <= largest, in pixels of the view, got {sigma}")
         chances = {"flip": flip, "p_jitter": p_jitter, "p_gray": p_gray, "blur": blur, "solarize": solarize}
         for name, p in chances.items():
             if not 0 <= p <= 1:

@@ -11,11 +11,26 @@ import typer
 from course_lib import badges as badge_tools
 from course_lib import context, recipes, runs
 from course_lib import tables as table_tools
-from course_lib.data import load
+from course_lib.data import DataUnavailable, load
+from course_lib.data.public import PUBLIC, whereabouts
 from course_lib.devices import autocast_dtype, memory, pick_device
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 ROOT = Path(__file__).parents[1]
+
+
+class OneSentence(typer.core.TyperGroup):
+    """Whatever a user can mend is said in one sentence, without the traceback that a mistake of ours would get."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, DataUnavailable, FloatingPointError) as error:
+            typer.echo(f"course_lib: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(cls=OneSentence, add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None,
+                  pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -58,8 +73,8 @@ def tables(
 def data(name: str, size: Annotated[int | None, typer.Option(help="pixels")] = None) -> None:
     """Fetch a data set and say what is in it."""
     start = time.perf_counter()
-    typer.echo(repr(load(name, size=size)))
-    typer.echo(f"{time.perf_counter() - start:.1f} s; {', '.join(load(name, size=size, limit=10).classes)}")
+    found = load(name, size=size)
+    typer.echo(f"{found!r}\nin {time.perf_counter() - start:.1f} s; classes: {', '.join(found.classes)}")
 
 
 @app.command()
@@ -67,6 +82,8 @@ def badges(address: Annotated[str, typer.Argument(help="https://github.com/OWNER
     """Bring every Colab badge and clone cell into line with the repository's address."""
     for path in badge_tools.rewrite_badges(ROOT, address or None):
         typer.echo(f"rewrote {path}")
+    if badge_tools.is_placeholder(badge_tools.repository(ROOT)):
+        typer.echo("the address is still a placeholder, so no badge works yet: give yours, https://github.com/OWNER/NAME")
 
 
 @app.command()
@@ -79,3 +96,6 @@ def doctor() -> None:
     typer.echo(f"{'device':12} {device}, products in {str(autocast_dtype('auto', device)).removeprefix('torch.')}")
     typer.echo(f"{'memory':12} {memory(device)}")
     typer.echo(f"{'profile':12} {profile}: {why}; {context.PROFILES[profile]}")
+    typer.echo(f"{'toybox':12} always here: the library draws it")
+    for name in PUBLIC:
+        typer.echo(f"{name:12} {whereabouts(name)}")

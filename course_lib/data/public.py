@@ -87,6 +87,16 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course_lib"
 
 
+def whereabouts(name: str) -> str:
+    """Where a public set would come from, or how long a download would take, in words."""
+    spec, home = PUBLIC[name], data_folder()
+    for place in dict.fromkeys((home, user_folder())):
+        if found := sorted(place.glob(f"{name}*.safetensors")) or sorted(place.glob(f"{name}-*.tar*")):
+            return f"here: {found[0]}"
+    size = sum(file.size for file in spec.files) / 1e6
+    return f"not here: a download of {size:,.0f} MB, {size / 60:.0f} minutes at 1 MB/s"
+
+
 def _writable(folder: Path) -> bool:
     while not folder.exists():
         folder = folder.parent

@@ -11,16 +11,17 @@ from torch import Tensor
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z):
-        ctx.rows = len(z)
+        ctx.rows, z = len(z), z.contiguous()
         parts = [torch.empty_like(z) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, z.contiguous())
+        dist.all_gather(parts, z)
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx, grad):
         # Every process computes the loss of all rows, so a row's gradient is the sum of what each process sends it.
         # Keeping only one's own part would be W times too small after DDP has taken its mean over W processes.
-        grad = grad.contiguous()
+        # A clone, since autograd may hand the same tensor to others too and all_reduce writes into it.
+        grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         start = dist.get_rank() * ctx.rows
         return grad[start : start + ctx.rows]

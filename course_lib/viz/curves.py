@@ -68,8 +68,8 @@ def draw_lines(axes: Axes, lines: Mapping[str, tuple[Tensor, Tensor]],
                levels: Mapping[str, float] | None = None, first: float = 0) -> None:
     """Thick lines with their names at the right, in each line's colour, moved apart where they would overlap.
 
-    lines: name -> (x, y). levels: name -> height of a dashed line. first: where x starts. Set other limits and scales of
-    the axes before.
+    lines: name -> (x, y). levels: name -> height of a dashed line. first: where x starts. Set other limits and
+    scales of the axes before.
     """
     ends = []
     colours, dashes = style.line_colours(len(lines)), style.line_styles(len(lines))

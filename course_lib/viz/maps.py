@@ -221,14 +221,14 @@ def _apart(centres: np.ndarray, half: np.ndarray, inside: Box) -> np.ndarray:
 
 def _thumbnails(sheet: Sheet, at: np.ndarray, pictures: Images, labels: Tensor | None, classes: Sequence[str],
                 taken: list[Box], inside: Box, seed: int) -> None:
-    """Pictures at their points, framed in their class's colour, none over another, a name or the edge."""
+    """Pictures at their points, framed in their class's colour, none over another or over a name."""
     size = cell_size(max(pictures.x.shape[2:]), 64)
     colours = style.class_colours(len(classes))
     for i in torch.randperm(len(at), generator=torch.Generator().manual_seed(seed)).tolist():
-        x, y = np.round(at[i] - size / 2)
+        # At the edge of the map a picture moves inwards; its point stays under it.
+        x, y = np.clip(np.round(at[i] - size / 2), np.array(inside[:2]) + 4, np.array(inside[2:]) - size - 4)
         box = (x - 10, y - 10, x + size + 10, y + size + 10)
-        free = all(box[2] < t[0] or t[2] < box[0] or box[3] < t[1] or t[3] < box[1] for t in taken)
-        if not free or box[0] < inside[0] or box[1] < inside[1] or box[2] > inside[2] or box[3] > inside[3]:
+        if not all(box[2] < t[0] or t[2] < box[0] or box[3] < t[1] or t[3] < box[1] for t in taken):
             continue
         taken.append(box)
         sheet.picture(pixels_of(pictures[i])[0], x, y, size, frame=style.INK if labels is None else colours[labels[i]])

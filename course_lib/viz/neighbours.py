@@ -15,7 +15,7 @@ from . import style
 from .inputs import as_images, class_name, features_of, some
 from .pictures import EDGE, Sheet, cell_size, pixels_of
 
-LIMIT = 5000  # pictures searched: enough to look at, and a second's work
+LIMIT = 5000  # pictures searched: enough to look at, and quickly done
 AGREE, DISAGREE = "✓", "✗"
 FRAMED = 10  # between pictures that have a frame
 APART = 16  # between the query and its neighbours

@@ -74,14 +74,14 @@ def test_the_random_numbers_are_uniform_and_unrelated():
     dice = toybox.Dice.of(torch.arange(20_000), 0)
     a, b, c = (t.flatten() for t in (*dice("one", (0, 1), (0, 1)), *dice("two", (0, 1))))
     for u in (a, b, c):
-        assert 0 <= u.min() and u.max() < 1
+        assert u.min() >= 0 and u.max() < 1
         assert u.mean().item() == pytest.approx(0.5, abs=0.01)
         assert u.histc(10, 0, 1).min() > 1800, "a tenth of the range is drawn too seldom"
     for u, v in ((a, b), (a, c), (b, c), (a[1:], a[:-1])):
         assert abs(correlation(u, v)) < 0.03
     assert torch.equal(dice("one", (0, 1), (0, 1))[0].flatten(), a), "the same name gave other numbers"
     low, high = dice("two", (2, 3))[0].min(), dice("two", (2, 3))[0].max()
-    assert 2 <= low and high <= 3
+    assert low >= 2 and high <= 3
 
 
 # -------------------------------------------------------------------------------------------- what is in a picture
@@ -116,7 +116,7 @@ def test_factors_stay_in_their_ranges(images):
         assert f[name].dtype == torch.int64 and f[name].unique().tolist() == list(range(n)), name
     for name in ("size", "x", "y", "tilt", "light"):
         assert f[name].dtype == torch.float32 and f[name].std() > 0, name
-    assert f["light"].abs().max() <= 1 and 0 < f["x"].min() and f["x"].max() < 1
+    assert f["light"].abs().max() <= 1 and f["x"].min() > 0 and f["x"].max() < 1
 
 
 def test_usual_colours_and_places_are_common_but_not_the_rule():
@@ -130,7 +130,7 @@ def test_usual_colours_and_places_are_common_but_not_the_rule():
 
 def test_masks_are_where_the_things_are(images):
     area = images.masks.float().mean((1, 2))
-    assert 0.02 < area.min() and area.max() < 0.6 and 0.1 < area.mean() < 0.3
+    assert area.min() > 0.02 and area.max() < 0.6 and 0.1 < area.mean() < 0.3
     x, y = centres(images.masks)
     assert correlation(x, images.factors["x"]) > 0.95
     assert (x - images.factors["x"]).abs().max() < 0.15 and (y - images.factors["y"]).abs().max() < 0.2
@@ -152,11 +152,12 @@ def test_another_place_changes_the_background_alone():
 
 
 def test_the_mask_finds_the_colour():
-    """Painted blue, then red: the pixels that changed from blue to red lie in the mask."""
+    """Painted blue, then red: a pixel that is less than half covered changes by less than half, and is no mask."""
     f = toybox.factors(50)
     red, blue = (toybox.paint(50, {**f, "hue": torch.full((50,), list(COLOURS).index(c))}) for c in ("red", "blue"))
-    redder = (red.x[:, 0].int() - red.x[:, 2].int()) - (blue.x[:, 0].int() - blue.x[:, 2].int()) > 60
-    assert redder.flatten(1).any(1).all() and (redder & (red.masks == 0)).float().sum() < 0.02 * redder.sum()
+    redder = (red.x[:, 0].int() - red.x[:, 2].int()) - (blue.x[:, 0].int() - blue.x[:, 2].int()) > 200
+    outside = (redder & (red.masks == 0)).sum()
+    assert redder.flatten(1).any(1).float().mean() > 0.8 and outside < 0.02 * redder.sum()
 
 
 def test_light_falls_on_the_side_that_it_comes_from():
@@ -184,8 +185,10 @@ def test_captions_say_what_the_factors_say(images):
         assert CLASSES[y] in words and list(COLOURS)[hue] in words, caption
         assert caption.endswith(toybox.PLACES[BACKGROUNDS[background]][1]), caption
         assert words[0] == ("an" if words[1][0] in "aeiou" else "a"), caption
-        assert ("small" in words, "big" in words) == (images.factors["size"][i] < toybox.SMALL,
-                                                      images.factors["size"][i] > toybox.BIG), caption
+        assert ("small" in words, "big" in words) == (
+            images.factors["size"][i] < toybox.SMALL,
+            images.factors["size"][i] > toybox.BIG,
+        ), caption
 
 
 # -------------------------------------------------------------------------------------------------- aberration
@@ -284,8 +287,8 @@ def test_load_knows_the_toybox():
         (lambda: toybox.draw(torch.zeros(2, 2, dtype=torch.int64)), r"\[2, 2\]"),
         (lambda: toybox.draw(4, seed=-1), "seed must be"),
         (lambda: toybox.draw(4, seed=0.5), "seed must be"),
-        (lambda: toybox.draw(4, aberration=9.0), "less than a quarter"),
-        (lambda: toybox.draw(4, aberration=float("nan")), "less than a quarter"),
+        (lambda: toybox.draw(4, aberration=9.0), "a quarter of the picture"),
+        (lambda: toybox.draw(4, aberration=float("nan")), "a quarter of the picture"),
         (lambda: toybox.dataset(limit=5), "at least 10"),
         (lambda: toybox.clips(0), "number of clips"),
         (lambda: toybox.clips(3, frames=1), "number of frames"),

@@ -485,7 +485,14 @@ def test_public_sets_are_well_described():
 
 @pytest.mark.parametrize(
     "name, nearest",
-    [("cifar-10", "cifar10"), ("stl 10", "stl10"), ("fashionmnist", "fashion_mnist"), ("Toybox", "toybox"), ("folder", "folder:PATH")],
+    [
+        ("cifar-10", "cifar10"),
+        ("stl", "stl10"),
+        ("fashionmnist", "fashion_mnist"),
+        ("Toybox", "toybox"),
+        ("folder", "folder:PATH"),
+        ("", ""),
+    ],
 )
 def test_an_unknown_name_offers_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f'no data set is called "{name}": did you mean "{nearest}') as caught:

@@ -6,7 +6,6 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from course_lib.evaluate import accuracy, knn, knn_scores, nearest, retrieval
-from course_lib.evaluate import knn as knn_function
 
 
 def problem(n=300, m=90, d=12, classes=4, dtype=torch.float32):
@@ -25,7 +24,7 @@ def test_class_shares_are_those_of_scikit_learn(k):
     ).fit(bank.numpy(), bank_y.numpy())
     ours = knn_scores(bank, bank_y, queries, classes=4, k=k)
     np.testing.assert_allclose(ours.numpy(), theirs.predict_proba(queries.numpy()), atol=1e-10)
-    top1 = knn_function(bank, bank_y, queries, queries_y, k=k)["top1"]
+    top1 = knn(bank, bank_y, queries, queries_y, k=k)["top1"]
     assert top1 == pytest.approx(100 * theirs.score(queries.numpy(), queries_y.numpy()))
     assert 30 < top1 < 95  # neither chance nor trivial, or the comparison says little
 

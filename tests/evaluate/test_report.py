@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-import course_lib.evaluate.report as report_module
 from course_lib.data.types import Dataset, Images
 from course_lib.evaluate import RawPixels, Report, evaluate, features, knn, linear_probe, rankme
+from course_lib.evaluate import report as report_module
 
 
 def dataset(classes=7):

@@ -32,7 +32,7 @@ __all__ = ["BACKGROUNDS", "CLASSES", "COLOURS", "Clips", "captions", "clips", "d
 CHUNK = 640 * 32 * 32  # pixels painted at a time: many more would fall out of the cache, many fewer wait for Python
 LABELLED, TEST = 20_000, 4_000  # pictures in train and val together, and in test
 TEST_FROM, CLIPS_FROM = 1_000_000, 2_000_000  # the first number of each kind of picture: none is ever two of them
-SMALL, BIG = 0.56, 0.68  # the sizes below and above which a caption says so
+SMALL, BIG = 0.55, 0.67  # the sizes below and above which a caption says so
 
 
 def draw(
@@ -118,10 +118,13 @@ class Clips:
 
 
 def clips(n: int, frames: int = 8, *, size: int = 32, seed: int = 0) -> Clips:
-    """The first `n` films of so many frames. A thing crosses the place in hops, rocks a little, and drops its shadow."""
+    """The first `n` films of so many frames: a thing hops across a place that stands still, and rocks a little.
+
+    Raises ValueError where an argument does not fit.
+    """
     for what, value, least in (("clips", n, 1), ("frames", frames, 2)):
         if not isinstance(value, int) or value < least:
-            raise ValueError(f"the number of {what} must be a whole number of at least {least}, got {value!r}")
+            raise ValueError(f"the number of {what} must be whole and at least {least}, got {value!r}: ask for more")
     index = torch.arange(CLIPS_FROM, CLIPS_FROM + n)
     still = {name: t[:, None].expand(n, frames) for name, t in factors(index, seed=seed).items()}
     way = Dice.of(_numbers(index, seed), seed)("way", (0.25, 0.45), (0.06, 0.14), (1, 2), (0, 1), (2, 6))
@@ -163,14 +166,14 @@ def _check_factors(factors: Mapping[str, Tensor], n: int):
             raise ValueError(f"factor {name} must have one value a picture, [{n}], got {list(values.shape)}")
         if name in known and (values.dtype != torch.int64 or values.min() < 0 or values.max() >= known[name]):
             raise ValueError(f"factor {name} must be int64 from 0 to {known[name] - 1}, got {values.dtype} from "
-                             f"{values.min()} to {values.max()}")
+                             f"{values.min()} to {values.max()}: change it within that range")
 
 
 def _aberrate(x: UInt8[Tensor, "n 3 h w"], pixels: float) -> UInt8[Tensor, "n 3 h w"]:
     """Red magnified and blue made smaller about the centre, linearly interpolated; rows first, then columns."""
     size = x.shape[-1]
     if not 0 <= abs(pixels) < size / 4:
-        raise ValueError(f"aberration must be less than a quarter of the picture, {size // 4} pixels, got {pixels}: try 1")
+        raise ValueError(f"aberration must be below {size // 4} pixels, a quarter of the picture, got {pixels}: try 1")
     at = torch.arange(size) - (size - 1) / 2
     x = x.clone()
     for channel, outward in ((0, pixels), (2, -pixels)):
@@ -186,7 +189,7 @@ def _aberrate(x: UInt8[Tensor, "n 3 h w"], pixels: float) -> UInt8[Tensor, "n 3 
 
 def _paint(index: Tensor, factors: Mapping[str, Tensor], lift: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     if not isinstance(size, int) or size < 16 or size % 8:
-        raise ValueError(f"the size of a Toybox picture must be a multiple of 8, at least 16, got {size!r}: try 32 or 64")
+        raise ValueError(f"a picture's size must be a multiple of 8, at least 16, got {size!r}: try 32 or 64")
     x = torch.empty(len(index), 3, size, size, dtype=torch.uint8)
     masks = torch.empty(len(index), size, size, dtype=torch.uint8)
     step = max(1, CHUNK // size**2)

@@ -35,7 +35,7 @@ USUAL_PLACES = {
 ODD_COLOURS, ODD_PLACES = 0.5, 0.6
 
 SKY, LAMP = (0.62, 0.82, 0.93), (1.0, 0.85, 0.42)  # what windows show, by day and by night
-SIZES = (0.44, 0.80)  # width of a thing's frame
+SIZES = (0.42, 0.80)  # width of a thing's frame
 FLOOR = (0.70, 0.97)  # where things stand: the lowest line is near the picture's lower edge
 
 
@@ -71,7 +71,7 @@ def roll_factors(index: Int64[Tensor, " n"], seed: int) -> dict[str, Tensor]:
         "class": y,
         "hue": (hue[:, None] > _cumulated(USUAL_COLOURS, tuple(COLOURS), ODD_COLOURS)[y, :-1]).sum(1),
         "size": size,
-        "x": 0.42 * size + (1 - 0.84 * size) * x,
+        "x": 0.38 * size + (1 - 0.76 * size) * x,
         "y": stand + (FLOOR[1] - stand) * down - size * feet(y),
         "tilt": tilt,
         "background": (background[:, None] > _cumulated(USUAL_PLACES, BACKGROUNDS, ODD_PLACES)[y, :-1]).sum(1),
@@ -89,7 +89,7 @@ def paint_scene(
     at = (torch.arange(size) + 0.5) / size
     u, v = at.view(1, 1, -1), at.view(1, -1, 1)
     light = _columns(factors["light"])
-    (horizon,) = dice("horizon", (0.42, 0.66))
+    (horizon,) = dice("horizon", (0.35, 0.66))
     for number, pick in _groups(factors["background"]):
         place, _ = PLACES[BACKGROUNDS[number]]
         c = Canvas(torch.empty(len(pick), 3, size, size), u, v, 1 / size)
@@ -103,7 +103,7 @@ def paint_scene(
         rgb[pick] = c.rgb
     bright, warm = dice("exposure", (0.78, 1.12), (-0.08, 0.08))
     rgb *= torch.stack([bright + warm, bright, bright - warm], 1)
-    rgb *= (1 + 0.12 * light * (u - 0.5))[:, None]
+    rgb *= (1 + 0.28 * light * (u - 0.5))[:, None]
     return rgb.clamp_(0, 1).mul_(255).round_().to(torch.uint8), masks
 
 

@@ -42,8 +42,18 @@ def round_shade(u: Tensor, light: Tensor, amount: float = 0.3) -> Tensor:
 
 def house(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     wide, eaves, apex, over, ridge, door, smoke, roof, paint, two = dice(
-        "house", (0.52, 0.8), (-0.15, 0.15), (0.7, 0.97), (0.08, 0.2), (0, 0.3), (-0.45, 0.45), (0, 1), (0, 1),
-        (0, 1), (0, 1))
+        "house",
+        (0.52, 0.8),
+        (-0.15, 0.15),
+        (0.7, 0.97),
+        (0.08, 0.2),
+        (0, 0.3),
+        (-0.45, 0.45),
+        (0, 1),
+        (0, 1),
+        (0, 1),
+        (0, 1),
+    )
     u, v = c.u, c.v
     roof = choose(roof, BRICK, TILE, SLATE, STRAW, NAVY, BARK)
     stack = apex - (apex - eaves) * smoke.abs() / wide + 0.2  # a little above the roof
@@ -61,7 +71,8 @@ def house(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 def tree(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     kind, wide, base, lean, fruit, trunk, lumps = dice(
-        "tree", (0, 1), (0.5, 0.75), (-0.4, -0.15), (-0.12, 0.12), (0, 1), (0.09, 0.15), (0.85, 1.1))
+        "tree", (0, 1), (0.5, 0.75), (-0.4, -0.15), (-0.12, 0.12), (0, 1), (0.09, 0.15), (0.85, 1.1)
+    )
     u, v = c.u, c.v
     c.paint(trapezoid(u, v, -0.95, base + 0.2, trunk * 1.4, trunk * 0.8), flat(BARK), shade=round_shade(u * 7, light))
     r = wide * 0.6
@@ -79,12 +90,15 @@ def tree(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     c.paint(crown, main, shade=shade)
     apples = torch.minimum(circle(u.abs() - r * 0.9, v - base - r * 0.6, 0.075), circle(u - 0.1, v - 0.5, 0.075))
     apples = torch.minimum(apples, circle(u + 0.18, v - 0.15, 0.075))
-    c.paint(torch.maximum(apples, crown), choose(fruit * 2 % 1, CRIMSON, GOLD), strength=(fruit > 0.5).float(), solid=False)
+    c.paint(
+        torch.maximum(apples, crown), choose(fruit * 2 % 1, CRIMSON, GOLD), strength=(fruit > 0.5).float(), solid=False
+    )
 
 
 def car(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     length, roof, cabin, back, wheel, trim, slope, hub = dice(
-        "car", (0.82, 0.97), (0.4, 0.62), (0.4, 0.6), (-0.3, 0.05), (0.19, 0.25), (0, 1), (0.6, 0.9), (0, 1))
+        "car", (0.82, 0.97), (0.4, 0.62), (0.4, 0.6), (-0.3, 0.05), (0.19, 0.25), (0, 1), (0.6, 0.9), (0, 1)
+    )
     u, v = c.u, c.v
     c.paint(trapezoid(u - back, v, -0.05, roof, cabin, cabin * slope), main * 0.94, shade=1 + 0.1 * v)
     panes = trapezoid(u - back, v, 0.07, roof - 0.08, cabin - 0.1, cabin * slope - 0.1)
@@ -100,7 +114,8 @@ def car(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 def boat(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     wide, deck, mast, jib, stern, cloth, stripe, flag = dice(
-        "boat", (0.72, 0.95), (-0.5, -0.32), (-0.15, 0.2), (0.35, 0.7), (0.45, 0.8), (0, 1), (0, 1), (0, 1))
+        "boat", (0.72, 0.95), (-0.5, -0.32), (-0.15, 0.2), (0.35, 0.7), (0.45, 0.8), (0, 1), (0, 1), (0, 1)
+    )
     u, v = c.u, c.v
     cloth = choose(cloth, WHITE, CREAM, WHITE, CRIMSON, GOLD, TEAL)
     c.paint(box(u - mast, v - 0.2, 0.04, 0.75), flat(BARK))
@@ -119,7 +134,8 @@ def boat(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 def fish(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     high, tail, fin, first, bands, trim, gape = dice(
-        "fish", (0.36, 0.54), (0.3, 0.5), (0.15, 0.35), (-0.2, 0.05), (0, 1), (0, 1), (0.05, 0.1))
+        "fish", (0.36, 0.54), (0.3, 0.5), (0.15, 0.35), (-0.2, 0.05), (0, 1), (0, 1), (0.05, 0.1)
+    )
     u, v = c.u, c.v
     trim = torch.where(trim[:, None] < 0.5, main * 0.7, choose(trim * 2 % 1, GOLD, EMBER, NAVY, TEAL, CREAM))
     c.paint(trapezoid(v, -u, 0.3, 0.97, 0.08, tail), trim, shade=1.05 - 0.3 * (v.abs()))
@@ -137,7 +153,8 @@ def fish(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 def cat(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     wide, head, side, chin, ears, tail, eyes, coat, belly = dice(
-        "cat", (0.4, 0.56), (0.4, 0.48), (-0.1, 0.12), (0.28, 0.4), (0.24, 0.38), (0.24, 0.34), (0, 1), (0, 1), (0, 1))
+        "cat", (0.4, 0.56), (0.4, 0.48), (-0.1, 0.12), (0.28, 0.4), (0.24, 0.38), (0.24, 0.34), (0, 1), (0, 1), (0, 1)
+    )
     u, v = c.u, c.v
     dark = torch.where(coat[:, None] < 0.5, main * 0.55, main * 0.8)
     curl = torch.maximum(ring(u + wide + 0.1, v + 0.5, tail, 0.085), u + wide + 0.1 - 0.15 * v - 0.25)
@@ -163,7 +180,8 @@ def cat(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 def flower(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     petals, radius, sway, leaf, heart, fat, rise = dice(
-        "flower", (0, 1), (0.34, 0.42), (-0.2, 0.2), (0.3, 0.5), (0, 1), (0.2, 0.25), (-0.75, -0.5))
+        "flower", (0, 1), (0.34, 0.42), (-0.2, 0.2), (0.3, 0.5), (0, 1), (0.2, 0.25), (-0.75, -0.5)
+    )
     u, v = c.u, c.v
     bend = sway * (v + 0.95) * (v + 0.95) * 0.55
     c.paint(box(u - bend, v + 0.35, 0.055, 0.6), flat(MOSS))
@@ -185,26 +203,34 @@ def flower(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 def rocket(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     wide, fins, tip, port, flame, trim, bands = dice(
-        "rocket", (0.3, 0.42), (0.55, 0.75), (0.38, 0.55), (0.02, 0.2), (0, 1), (0, 1), (0, 1))
+        "rocket", (0.3, 0.42), (0.55, 0.75), (0.38, 0.55), (0.02, 0.2), (0, 1), (0, 1), (0, 1)
+    )
     u, v = c.u, c.v
     trim = choose(trim, CRIMSON, NAVY, GOLD, TEAL, STEEL, EMBER)
     c.paint(ellipse(u, v + 0.72, 0.18, 0.26), flat(EMBER), strength=(flame < 0.6).float(), solid=False)
     c.paint(ellipse(u, v + 0.68, 0.1, 0.18), flat(FIRE), strength=(flame < 0.6).float(), solid=False)
     near = u.abs()
-    c.paint(sail(near - wide * 0.35, v, -0.95 + 0.35 * (fins - near), 0.0, fins - wide * 0.35), trim, shade=1 + 0.2 * light * u)
+    c.paint(
+        sail(near - wide * 0.35, v, -0.95 + 0.35 * (fins - near), 0.0, fins - wide * 0.35),
+        trim,
+        shade=1 + 0.2 * light * u,
+    )
     c.paint(box(u, v + 0.66, wide * 0.55, 0.12), flat(SLATE))
     body = torch.maximum(lens(u, v - 0.05, wide, 0.95), -0.6 - v)
     shade = round_shade(u / wide, light, 0.4)
     c.paint(body, main, shade=shade)
     c.paint(torch.maximum(body, tip - v), trim, shade=shade, solid=False)
-    c.paint(torch.maximum(body, (v + 0.38).abs() - 0.07), trim, shade=shade, strength=(bands < 0.6).float(), solid=False)
+    c.paint(
+        torch.maximum(body, (v + 0.38).abs() - 0.07), trim, shade=shade, strength=(bands < 0.6).float(), solid=False
+    )
     c.paint(circle(u, v - port, 0.19), flat(STEEL), solid=False)
     c.paint(circle(u, v - port, 0.125), glass, shade=1 + 1.5 * light * u, solid=False)
 
 
 def mug(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     wide, top, taper, grip, motif, trim, steam, drink = dice(
-        "mug", (0.46, 0.6), (0.3, 0.62), (0.78, 1.0), (0.24, 0.34), (0, 1), (0, 1), (0, 1), (0, 1))
+        "mug", (0.46, 0.6), (0.3, 0.62), (0.78, 1.0), (0.24, 0.34), (0, 1), (0, 1), (0, 1), (0, 1)
+    )
     u, v = c.u + 0.15, c.v
     middle = (top - 0.85) / 2
     plume = torch.maximum((u.abs() - 0.16 + 0.07 * wave(v * 2.2)).abs() - 0.05, (v - top - 0.3).abs() - 0.2)
@@ -224,20 +250,48 @@ def mug(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 def mushroom(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
     stem, wide, cap, high, dots, spot, skirt = dice(
-        "mushroom", (0.18, 0.32), (0.68, 0.95), (-0.1, 0.2), (0.6, 0.8), (0, 1), (0.1, 0.15), (0, 1))
+        "mushroom", (0.18, 0.32), (0.68, 0.95), (-0.1, 0.2), (0.6, 0.8), (0, 1), (0.1, 0.15), (0, 1)
+    )
     u, v = c.u, c.v
     c.paint(trapezoid(u, v, -0.95, cap + 0.1, stem * 1.35, stem), flat(CREAM), shade=round_shade(u / stem * 0.8, light))
-    c.paint(trapezoid(u, v, cap - 0.4, cap - 0.22, stem * 1.6, stem), flat(WHITE), strength=(skirt < 0.5).float(), solid=False)
+    c.paint(
+        trapezoid(u, v, cap - 0.4, cap - 0.22, stem * 1.6, stem),
+        flat(WHITE),
+        strength=(skirt < 0.5).float(),
+        solid=False,
+    )
     c.paint(ellipse(u, v - cap, wide * 0.94, 0.14), flat((0.80, 0.68, 0.54)))
     dome = torch.maximum(ellipse(u, v - cap, wide, high), cap - 0.03 - v)
     c.paint(dome, main, shade=0.95 + 0.3 * (v - cap) + 0.25 * light * u)
-    spots = torch.minimum(circle(u.abs() - wide * 0.52, v - cap - high * 0.25, spot), circle(u + 0.05, v - cap - high * 0.62, spot * 1.2))
+    spots = torch.minimum(
+        circle(u.abs() - wide * 0.52, v - cap - high * 0.25, spot), circle(u + 0.05, v - cap - high * 0.62, spot * 1.2)
+    )
     spots = torch.minimum(spots, circle(u - 0.02, v - cap - high * 0.12, spot * 0.8))
     spots = torch.maximum(spots, dome + 0.03)
     c.paint(spots, flat(WHITE), strength=(dots < 0.75).float(), solid=False)
 
 
-THINGS = {"house": house, "tree": tree, "car": car, "boat": boat, "fish": fish, "cat": cat, "flower": flower,
-          "rocket": rocket, "mug": mug, "mushroom": mushroom}
-FOOT = {"house": 0.95, "tree": 0.95, "car": 0.55, "boat": 0.9, "fish": 0.58, "cat": 0.96, "flower": 0.95,
-        "rocket": 0.95, "mug": 0.88, "mushroom": 0.95}
+THINGS = {
+    "house": house,
+    "tree": tree,
+    "car": car,
+    "boat": boat,
+    "fish": fish,
+    "cat": cat,
+    "flower": flower,
+    "rocket": rocket,
+    "mug": mug,
+    "mushroom": mushroom,
+}
+FOOT = {
+    "house": 0.95,
+    "tree": 0.95,
+    "car": 0.55,
+    "boat": 0.9,
+    "fish": 0.58,
+    "cat": 0.96,
+    "flower": 0.95,
+    "rocket": 0.95,
+    "mug": 0.88,
+    "mushroom": 0.95,
+}

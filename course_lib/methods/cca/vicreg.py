@@ -25,7 +25,7 @@ def vicreg_loss(z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], invariance: 
     check_pair(z1, z2)
     s = F.mse_loss(z1, z2)
     v = sum(F.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean() for z in (z1, z2)) / 2
-    c = sum(off_diagonal_energy(torch.cov(z.T)) / z.shape[1] for z in (z1, z2))
+    c = sum(off_diagonal_energy(torch.atleast_2d(torch.cov(z.T))) / z.shape[1] for z in (z1, z2))
     return {"loss": invariance * s + variance * v + covariance * c, "invariance": s, "variance": v, "covariance": c}
 
 

@@ -23,7 +23,7 @@ def nt_xent(z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], temperature: flo
     Raises ValueError for other shapes, fewer than 2 pictures or a temperature that is not positive.
     """
     check_pair(z1, z2)
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     z = F.normalize(torch.cat([z1, z2]), dim=1)
     logits = z @ z.T / temperature

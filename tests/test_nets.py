@@ -1,0 +1,223 @@
+"""Encoders keep their contract: one vector, maps, stages, and pictures normalised inside."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.nets import Decoder, Encoder, TransformerBlock, ViT, convnet, mlp, resnet18, sincos_positions, vit
+
+ENCODERS = {
+    "convnet": convnet,
+    "convnet_tiny": lambda: convnet((8, 16), 24),
+    "vit": lambda: vit(dim=32, depth=2),
+    "resnet18": resnet18,
+    "resnet18 for ImageNet": lambda: resnet18("imagenet"),
+}
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request):
+    return ENCODERS[request.param]().eval()
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+# --- every encoder ----------------------------------------------------------------------------------------------------
+
+
+def test_the_vector_is_the_mean_of_the_maps_and_the_maps_are_the_last_stage(encoder):
+    x = torch.rand(3, 3, 32, 32)
+    h, maps, stages = encoder(x), encoder.maps(x), encoder.stages(x)
+    assert h.shape == (3, encoder.dim) and maps.shape[:2] == (3, encoder.dim)
+    torch.testing.assert_close(h, maps.mean((2, 3)))
+    assert len(stages) >= 2 and torch.equal(maps, stages[-1])
+    sizes = [s.shape[2] for s in stages]
+    assert sizes == sorted(sizes, reverse=True) and all(s.ndim == 4 and len(s) == 3 for s in stages)
+
+
+def test_bytes_and_floats_are_the_same_pictures(encoder):
+    x = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(encoder(x), encoder(x.float() / 255))
+
+
+def test_pictures_are_normalised_inside(encoder):
+    x = encoder.normalise(torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1).expand(1, 3, 4, 4))
+    assert x.abs().max() < 1e-6 and x.is_contiguous(memory_format=torch.channels_last)
+    assert encoder.normalise(torch.ones(1, 3, 4, 4))[0, :, 0, 0].tolist() == pytest.approx([2.06, 2.176, 2.376])
+
+
+def test_gradients_reach_every_weight(encoder):
+    encoder.train()
+    encoder(torch.rand(4, 3, 32, 32)).square().sum().backward()
+    silent = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == []
+
+
+def test_a_picture_is_encoded_alone_and_in_a_batch_alike(encoder):
+    x = torch.rand(5, 3, 32, 32)
+    torch.testing.assert_close(encoder(x)[2:3], encoder(x[2:3]), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_saved_is_weights_and_statistics_alone(encoder):
+    saved = encoder.state_dict()
+    assert "mean" not in saved and "positions" not in saved
+    assert set(saved) >= {name for name, _ in encoder.named_parameters()}
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 32, 32, 3)])
+def test_pictures_of_another_shape(encoder, shape):
+    with pytest.raises(ValueError, match=r"an encoder takes pictures \[N, 3, H, W\], got"):
+        encoder(torch.zeros(shape))
+
+
+def test_pictures_of_another_dtype(encoder):
+    with pytest.raises(TypeError, match=r"uint8 in 0..255 or floats in \[0, 1\], got torch.int64"):
+        encoder(torch.zeros(2, 3, 32, 32, dtype=torch.int64))
+
+
+def test_the_base_has_no_stages_of_its_own():
+    with pytest.raises(NotImplementedError):
+        Encoder()(torch.rand(1, 3, 8, 8))
+
+
+# --- each encoder -----------------------------------------------------------------------------------------------------
+
+
+def test_convnet_as_its_docstring_says():
+    net = convnet()
+    assert net.dim == 512
+    assert [tuple(s.shape[1:]) for s in net.stages(torch.rand(2, 3, 32, 32))] == [
+        (32, 16, 16), (64, 8, 8), (192, 4, 4), (512, 4, 4)]
+    assert 0.6e6 < count(net) < 0.9e6
+
+
+def test_convnet_of_other_widths():
+    net = convnet((8, 16), 24)
+    assert net.dim == 24 and net(torch.rand(2, 3, 32, 32)).shape == (2, 24)
+    assert net(torch.rand(2, 3, 96, 64)).shape == (2, 24)
+
+
+def test_resnet18_as_its_docstring_says():
+    net = resnet18()
+    assert net.dim == 512 and round(count(net) / 1e6, 1) == 11.2
+    assert [tuple(s.shape[1:]) for s in net.eval().stages(torch.rand(1, 3, 32, 32))] == [
+        (64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+
+
+def test_resnet18_with_the_imagenet_stem_is_torchvisions():
+    from torchvision.models import resnet18 as theirs
+
+    net, reference = resnet18("imagenet").eval(), theirs(weights=None)
+    reference.fc = nn.Identity()
+    weights = zip(net.parameters(), reference.parameters(), strict=True)
+    with torch.no_grad():
+        for ours, other in weights:
+            other.copy_(ours)
+    x = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(net(x), reference.eval()(net.normalise(x)))
+    assert net.maps(x).shape == (2, 512, 2, 2)
+
+
+def test_resnet18_with_an_unknown_stem():
+    with pytest.raises(ValueError, match=r"stem must be 'cifar' .* or 'imagenet' .*, got 'stl'"):
+        resnet18("stl")
+
+
+def test_vit_as_its_docstring_says():
+    net = vit()
+    assert net.dim == 128 and net.grid**2 == 64 and net.patch == 4 and round(count(net) / 1e6, 1) == 1.2
+    x = torch.rand(2, 3, 32, 32)
+    assert net.tokens(x).shape == (2, 65, 128)
+    assert [tuple(s.shape) for s in net.stages(x)] == [(2, 128, 8, 8)] * 6
+
+
+def test_vits_vector_is_the_mean_of_its_patch_tokens():
+    net, x = vit(dim=32, depth=2), torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(net(x), net.tokens(x)[:, 1:].mean(1))
+    torch.testing.assert_close(net.maps(x).flatten(2).mT, net.tokens(x)[:, 1:])
+
+
+def test_vit_keeps_what_it_is_told_to_keep_in_that_order():
+    net, x = vit(dim=32, depth=2), torch.rand(3, 3, 32, 32)
+    everything = torch.stack([torch.randperm(64) for _ in range(3)])
+    shuffled = net.tokens(x, everything)
+    back = everything.argsort(1)[:, :, None].expand(-1, -1, 32)
+    torch.testing.assert_close(shuffled[:, 1:].gather(1, back), net.tokens(x)[:, 1:], rtol=1e-4, atol=1e-5)
+    assert net.tokens(x, everything[:, :7]).shape == (3, 8, 32)
+
+
+def test_vit_never_sees_a_hidden_patch():
+    net, x = vit(dim=32, depth=2), torch.rand(2, 3, 32, 32, requires_grad=True)
+    keep = torch.tensor([[0, 9, 63], [5, 6, 40]])
+    net.tokens(x, keep).square().sum().backward()
+    seen = x.grad.abs().sum(1).view(2, 8, 4, 8, 4).sum((2, 4)).flatten(1) > 0
+    assert [row.nonzero().flatten().tolist() for row in seen] == [[0, 9, 63], [5, 6, 40]]
+
+
+def test_vit_of_other_sizes():
+    net = vit(size=48, patch=8, dim=32, depth=1, heads=2)
+    assert net.tokens(torch.rand(2, 3, 48, 48)).shape == (2, 37, 32)
+    with pytest.raises(ValueError, match=r"takes pictures of 48×48 pixels, got 32×32: resize .* vit\(size=32"):
+        net(torch.rand(2, 3, 32, 32))
+    with pytest.raises(ValueError, match="pictures of 32 pixels do not split into patches of 5"):
+        ViT(patch=5)
+    with pytest.raises(ValueError, match="dim must be a multiple of heads, got dim=32 and heads=5"):
+        vit(dim=32, heads=5)
+
+
+def test_attention_by_hand():
+    block, inputs = TransformerBlock(8, 2).double(), torch.randn(1, 5, 8, dtype=torch.float64)
+    q, k, v = block.qkv(block.norm1(inputs))[0].split(8, dim=1)
+    mixed = torch.zeros(5, 8, dtype=torch.float64)
+    for head in (slice(0, 4), slice(4, 8)):
+        for i in range(5):
+            weights = torch.stack([q[i, head] @ k[j, head] / 2 for j in range(5)]).softmax(0)
+            mixed[i, head] = sum(weights[j] * v[j, head] for j in range(5))
+    x = inputs + block.out(mixed)
+    torch.testing.assert_close(block(inputs), x + block.mlp(block.norm2(x)))
+
+
+def test_positions_are_all_different_and_near_places_are_alike():
+    p = sincos_positions(6, 8, 32)
+    assert p.shape == (48, 32)
+    distance = torch.cdist(p, p).view(6, 8, 6, 8)
+    assert (distance.view(48, 48) + torch.eye(48)).min() > 0.1
+    assert distance[2, 3, 2, 4] < distance[2, 3, 2, 6] and distance[2, 3, 3, 3] < distance[2, 3, 5, 3]
+    row, column = p.view(6, 8, 32)[:, :, :16], p.view(6, 8, 32)[:, :, 16:]
+    assert torch.equal(row[:, 0], row[:, 7]) and torch.equal(column[0], column[5])
+    torch.testing.assert_close(row[3, 0, :8], torch.sin(3 * 10000.0 ** (-torch.arange(8) / 8)))
+    with pytest.raises(ValueError, match="a dim that is a multiple of 4, got 30"):
+        sincos_positions(4, 4, 30)
+
+
+# --- heads ------------------------------------------------------------------------------------------------------------
+
+
+def test_mlp_has_norm_and_relu_between_layers_and_nothing_after_the_last():
+    assert [type(layer) for layer in mlp(8, 16, 16, 4)] == [
+        nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert [type(layer) for layer in mlp(8, 4)] == [nn.Linear]
+    head = mlp(8, 16, 4)
+    assert head(torch.rand(5, 8)).shape == (5, 4)
+    assert head[0].bias is None and head[3].bias is not None  # batch norm has a shift of its own
+    with pytest.raises(ValueError, match=r"at least an input and an output width, got \(8,\)"):
+        mlp(8)
+
+
+@pytest.mark.parametrize("size", [4, 8, 16, 32, 64])
+def test_decoder_paints_pictures_of_its_size(size):
+    decoder = Decoder(24, size, width=16)
+    picture = decoder(torch.randn(2, 24))
+    assert picture.shape == (2, 3, size, size)
+    picture.sum().backward()
+    assert all(p.grad is not None for p in decoder.parameters())
+
+
+@pytest.mark.parametrize("size", [0, 2, 12, 33])
+def test_decoder_doubles_from_four(size):
+    with pytest.raises(ValueError, match=f"size must be 4, 8, 16, 32, …, got {size}"):
+        Decoder(24, size)

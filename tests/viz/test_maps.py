@@ -1,0 +1,117 @@
+"""Maps: what is written and where, and the same map for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from viz_helpers import labelled, written
+
+from course_lib.viz import maps, scatter2d, umap, umap_grid
+
+CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+
+
+def clusters(n: int = 40) -> torch.Tensor:
+    """Points `[n, 2]` in which class c lies around corner c."""
+    return CORNERS[torch.arange(n) % 4] + 0.12 * torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
+
+
+def names_at(figure) -> dict[str, list[tuple[float, float]]]:
+    places = {}
+    for text in figure.axes[0].texts:
+        places.setdefault(text.get_text(), []).append(text.get_position())
+    return places
+
+
+def test_names_stand_at_the_medians_and_in_the_legend(images):
+    figure = scatter2d(clusters(), images.y, classes=images.classes, title="corners")
+    places = names_at(figure)
+    assert "corners" in places and all(len(places[name]) == 2 for name in images.classes)
+    at = {name: places[name][0] for name in images.classes}  # the first is at the median, the second in the legend
+    assert at["cat"][0] < at["boat"][0], "cats are at the left, boats at the right"
+    assert at["dog"][1] < at["cat"][1], "dogs are above cats, and y runs down on a sheet"
+    points = figure.axes[1].collections
+    assert [len(p.get_offsets()) for p in points] == [10, 10, 10, 10]
+    assert len({str(p.get_facecolor()) for p in points}) == 4
+
+
+def test_names_at_one_place_are_pushed_apart(images):
+    figure = scatter2d(torch.randn(40, 2) * 1e-3, images.y, classes=images.classes)
+    at = np.array([names_at(figure)[name][0] for name in images.classes])
+    gaps = np.abs(at[:, None] - at[None]) + 1e6 * np.eye(4)[:, :, None]
+    assert ((gaps[..., 1] >= 21) | (gaps[..., 0] >= 30)).all()
+
+
+def test_thumbnails_do_not_overlap_each_other_or_a_name(images):
+    figure = scatter2d(clusters(400), labelled(400).y, classes=images.classes, pictures=labelled(400))
+    boxes = [image.get_extent() for image in figure.axes[0].images]
+    assert len(boxes) >= 4
+    for i, (left, right, bottom, top) in enumerate(boxes):
+        for other in boxes[:i]:
+            assert right < other[0] or other[1] < left or bottom < other[3] or other[2] < top
+        for x, y in (names_at(figure)[name][0] for name in images.classes):
+            assert not (left < x < right and top < y < bottom)
+
+
+def test_a_thumbnail_lies_at_its_own_point(images):
+    """Picture i has the value 5i, and only one picture lies far from all others."""
+    points = torch.zeros(40, 2)
+    points[7] = torch.tensor([-1.0, 0.0])
+    points[9] = torch.tensor([1.0, 0.0])
+    figure = scatter2d(points, pictures=images)
+    values = {int(i.get_array()[0, 0, 0]): i.get_extent()[0] for i in figure.axes[0].images}
+    assert values[35] < 100 and values[45] > 800
+
+
+def test_points_without_labels_have_no_names():
+    figure = scatter2d(clusters(), title="plain")
+    assert written(figure).strip() == "plain"
+    assert len(figure.axes[1].collections[0].get_offsets()) == 40
+
+
+@pytest.fixture(scope="module")
+def placed():
+    z = torch.randn(40, 6, generator=torch.Generator().manual_seed(2))
+    return [maps.place(z, seed) for seed in (0, 0, 1)]
+
+
+def test_umap_is_the_same_for_the_same_seed(placed):
+    assert placed[0].shape == (40, 2)
+    assert torch.equal(placed[0], placed[1])
+    assert not torch.equal(placed[0], placed[2])
+
+
+@pytest.fixture
+def quick_umap(monkeypatch):
+    """The first two features in place of UMAP, to look at what is drawn."""
+    monkeypatch.setattr(maps, "place", lambda z, seed: z[:, :2])
+
+
+def test_umap_says_what_is_seen(quick_umap, images, shuffled):
+    text = written(umap(shuffled, images, n=20, title="my map"))
+    assert "my map" in text and "20 of 40 pictures" in text
+    assert umap(shuffled, images).axes[0].images and not umap(shuffled, images, thumbnails=False).axes[0].images
+
+
+def test_umap_grid_has_a_panel_an_encoder_and_one_legend(quick_umap, images, sorted_by_class, shuffled):
+    figure = umap_grid({"good": sorted_by_class, "bad": shuffled, "again": shuffled, "more": shuffled}, images)
+    panels = figure.axes[1:]
+    assert len(panels) == 4
+    assert all(sum(len(c.get_offsets()) for c in panel.collections) == 40 for panel in panels)
+    text = written(figure)
+    assert all(name in text for name in ("good", "bad", "again", "more"))
+    assert all(text.split("\n").count(name) == 1 for name in images.classes)
+
+
+@pytest.mark.parametrize(("bad", "error", "sentence"), [
+    (lambda: umap(torch.randn(9, 3), labelled(9)), ValueError, "at least 10 pictures for a map, got 9"),
+    (lambda: umap_grid({}, labelled(12)), ValueError, "at least one entry"),
+    (lambda: scatter2d(torch.randn(5, 3)), ValueError, r"wanted points \[N, 2\], got shape \[5, 3\]"),
+    (lambda: scatter2d(torch.full((5, 2), torch.inf)), ValueError, "finite points"),
+    (lambda: scatter2d(torch.randn(5, 2), torch.arange(5), classes=("a",)), ValueError, "up to 4 and 1 names"),
+    (lambda: scatter2d(torch.randn(5, 2), pictures=labelled(4)), ValueError, "each of the 5 points, got 4"),
+])
+def test_bad_input_is_told_in_a_sentence(bad, error, sentence):
+    with pytest.raises(error, match=sentence):
+        bad()
