@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib run | tables | data | doctor | badges`."""
+"""The command line: `python -m course_lib run | tables | figures | data | doctor | badges`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from course_lib import tables as table_tools
 from course_lib.data import DataUnavailable, load
 from course_lib.data.public import PUBLIC, whereabouts
 from course_lib.devices import autocast_dtype, memory, pick_device
+from course_lib.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,6 +85,29 @@ def badges(address: Annotated[str, typer.Argument(help="https://github.com/OWNER
         typer.echo(f"rewrote {path}")
     if badge_tools.is_placeholder(badge_tools.repository(ROOT)):
         typer.echo("the address is still a placeholder, so no badge works yet: give yours, https://github.com/OWNER/NAME")
+
+
+@app.command()
+def figures(
+    data: Annotated[str, typer.Option(help="a data set, as in course_lib.load")] = "cifar10",
+    profile: Annotated[str, typer.Option(help="the profile whose checkpoints are shown")] = "laptop",
+) -> None:
+    """Draw the README's pictures anew from the shipped checkpoints."""
+    from course_lib import viz
+    from course_lib.data import toybox
+
+    pictures = load(data, size=recipes.SIZE)
+    encoders = {recipes.TITLES[name]: runs.load_encoder(name, data, profile)
+                for name in ("raw_pixels", "untrained_convnet", "rotation", "simclr")}
+    drawn = {
+        "overview": viz.side_by_side(encoders, pictures.test, queries=4, k=6,
+                                     title="The same pictures and their nearest neighbours, as four encoders see them"),
+        "toybox": viz.grid(toybox.draw(40, size=64), columns=10, title="Toybox: a small painted world"),
+    }
+    for name, figure in drawn.items():
+        path = runs.ASSETS / "figures" / f"{name}.png"
+        write_atomically(path, lambda temporary, figure=figure: figure.savefig(temporary, format="png"))
+        typer.echo(f"drew {path.relative_to(ROOT)}")
 
 
 @app.command()

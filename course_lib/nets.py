@@ -182,11 +182,12 @@ class ViT(Encoder):
                 nn.init.zeros_(module.bias)
 
     def _embed(self, x, keep):
+        x = self.normalise(x)
         if x.shape[2:] != (self.patch * self.grid,) * 2:
             size = self.patch * self.grid
             raise ValueError(f"this ViT takes pictures of {size}×{size} pixels, got {x.shape[2]}×{x.shape[3]}: "
                              f"resize them or build vit(size={x.shape[2]})")
-        x = self.embed(self.normalise(x)).flatten(2).transpose(1, 2) + self.positions
+        x = self.embed(x).flatten(2).transpose(1, 2) + self.positions
         if keep is not None:
             x = x.gather(1, keep[:, :, None].expand(-1, -1, self.dim))
         return torch.cat([self.class_token.expand(len(x), -1, -1).to(x.dtype), x], 1)

@@ -177,8 +177,8 @@ def agree(student: Callable, cases: Sequence[tuple], reference: Callable,
           otherwise: str = "another value than the slow reference", tolerance: float = TOLERANCE) -> None:
     """The student's function must agree with a slow reference on every case; typical mistakes are called by their name.
 
-    cases: arguments of each call. mistakes: sentence -> a wrong function, or such pairs; the first that gives what the
-    student's gives on every case is the diagnosis. otherwise: the sentence where none does, before the values are shown.
+    cases: arguments of each call. mistakes: sentence -> a wrong function, or such pairs: the first that gives what the
+    student's gives on every case is the diagnosis. otherwise: the sentence where none does, before both values.
     Raises Wrong.
     """
     got = [student(*case) for case in cases]

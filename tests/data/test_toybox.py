@@ -53,15 +53,21 @@ def test_a_picture_does_not_depend_on_its_batch_at_other_sizes(size):
     assert same(toybox.draw([7, 31], size=size), batch[[7, 31]])
 
 
-def test_a_picture_does_not_depend_on_threads_or_chunks(images, monkeypatch):
-    threads = torch.get_num_threads()
+def test_a_picture_does_not_depend_on_chunks(images, monkeypatch):
     monkeypatch.setattr(toybox, "CHUNK", 37 * 32 * 32)
+    assert same(toybox.draw(100), images[:100])
+
+
+def test_a_picture_does_not_depend_on_threads():
+    threads = torch.get_num_threads()
+    drawn = []
     try:
         for n in (1, 2):
             torch.set_num_threads(n)
-            assert same(toybox.draw(300), images[:300]), f"pictures differ with {n} threads and small chunks"
+            drawn.append(toybox.draw(400))  # about 40 of a class: torch shares out work above 32,768 numbers
     finally:
         torch.set_num_threads(threads)
+    assert same(*drawn)
 
 
 def test_seeds_and_numbers_give_different_pictures(images):

@@ -1,6 +1,7 @@
 """Toybox: a small painted world with exact ground truth, drawn by the library itself.
 
-FIGURES
+Measured by `tests/bench/toybox_figures.py`, 18,000 training and 4,000 test pictures of 32×32: kNN on raw pixels
+(cosine, k = 20) finds the class of 41.4 % of the test pictures.
 
 factors, each `[N]`:
     class       int64   as `y`

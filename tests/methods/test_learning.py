@@ -1,0 +1,86 @@
+"""Every method learns: a few dozen steps on Toybox end well above where they began.
+
+Methods of two views must know a picture by its other view far more often than the same encoder untrained does; pretext
+methods must solve their task far better than a guess does. Both are measured on pictures that were not trained on. The
+margins are about half of what five seeds gave at least.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import course_lib as cl
+from course_lib import augment, methods
+from course_lib.evaluate import features, nearest
+from course_lib.methods.masked.mae import masked_loss, normalise_patches
+from course_lib.methods.pretext.rotation import rotate4
+from course_lib.parts import patchify
+from course_lib.recipes import ENCODERS
+
+
+@pytest.fixture(scope="module")
+def data():
+    return cl.load("toybox", limit=700)
+
+
+@pytest.fixture(scope="module")
+def held_out(data):
+    return data.test.x.float() / 255
+
+
+def train(method, images, epochs=4, lr=3e-3):
+    """A short training, after which the method is in eval mode."""
+    run = cl.fit(method, images, epochs=epochs, batch_size=64, lr=lr, precision="float32", device="cpu")
+    assert all(math.isfinite(loss) for loss in run["loss"])
+    return method.eval()
+
+
+def recognised(encoder, x):
+    """The share of pictures whose other view is the nearest of all other views: 1 / N by chance or after a collapse."""
+    torch.manual_seed(1)
+    views = augment.simclr()
+    first, second = features(encoder, views(x)), features(encoder, views(x))
+    return (nearest(first, second, k=1)[1][:, 0] == torch.arange(len(x))).float().mean().item()
+
+
+@pytest.mark.parametrize("name", ["SimCLR", "BYOL", "VICReg"])
+def test_a_picture_is_known_by_its_other_view(name, data, held_out):
+    method = getattr(methods, name)(ENCODERS["convnet_tiny"]())
+    before = recognised(method.encoder, held_out)
+    after = recognised(train(method, data.pretrain).encoder, held_out)
+    assert after > 1.5 * before, f"{before:.1%} of pictures known by their other view before, {after:.1%} after"
+
+
+@torch.no_grad()
+def test_supervised_learns_the_classes(data, held_out):
+    method = train(methods.Supervised(ENCODERS["convnet_tiny"]()), data.train)
+    accuracy = (method.classifier(method.encoder(held_out)).argmax(1) == data.test.y).float().mean()
+    assert accuracy > 0.25, f"{accuracy:.1%} of classes right, where a guess has 10 %"
+
+
+@torch.no_grad()
+def test_rotnet_knows_which_way_up(data, held_out):
+    method = train(methods.RotNet(ENCODERS["convnet_tiny"]()), data.pretrain)
+    x, rotation = rotate4(held_out)
+    accuracy = (method.classifier(method.encoder(x)).argmax(1) == rotation).float().mean()
+    assert accuracy > 0.5, f"{accuracy:.1%} of rotations right, where a guess has 25 %"
+
+
+@torch.no_grad()
+def test_the_autoencoder_paints_the_picture_it_sees(data, held_out):
+    method = train(methods.Autoencoder(ENCODERS["convnet_tiny"]()), data.pretrain)
+    cost = (method.reconstruct(held_out) - held_out).square().mean()
+    blind = (held_out - held_out.mean(0)).square().mean()  # the best that can be painted without looking
+    assert cost < 0.6 * blind, f"costs {cost:.4f}, and the mean picture {blind:.4f}"
+
+
+@torch.no_grad()
+def test_mae_paints_what_is_hidden_better_than_grey(data, held_out):
+    method = train(methods.MAE(ENCODERS["vit_tiny"]()), data.pretrain, epochs=6, lr=2e-3)
+    output, hidden = method.reconstruct(held_out)
+    target = normalise_patches(patchify(held_out, method.encoder.patch))
+    cost, grey = masked_loss(output, target, hidden), masked_loss(torch.zeros_like(output), target, hidden)
+    assert cost < 0.9 * grey, f"costs {cost:.3f}, and grey {grey:.3f}"
