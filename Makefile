@@ -19,7 +19,7 @@ elif $(PYTHON) -m uv --version >/dev/null 2>&1; then uv="$(PYTHON) -m uv"; else 
 set -e; \
 if [ -n "$$uv" ]; then \
 	[ -x $(PY) ] || $$uv venv --allow-existing $(CHOSEN) .venv; \
-	$$uv pip install --python $(PY) --editable '.[$(1)]'; \
+	$$uv pip install --compile-bytecode --python $(PY) --editable '.[$(1)]'; \
 else \
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv; \
 	$(PY) -m pip install --editable '.[$(1)]'; \

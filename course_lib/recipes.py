@@ -45,13 +45,13 @@ _METHODS: dict[str, tuple[str, str, dict, dict, dict]] = {
     "supervised": ("supervised (all labels)", "Supervised", {},
                    {"epochs": 6, "lr": 3e-3}, {"epochs": 60, "lr": 2e-3}),
     "autoencoder": ("autoencoder", "Autoencoder", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
-    "rotation": ("rotation", "RotNet", {}, {"epochs": 3, "lr": 2e-3, "batch_size": 128}, {"epochs": 60, "lr": 1e-3}),
-    "simclr": ("SimCLR", "SimCLR", {"temperature": 0.2}, {"epochs": 11, "lr": 2e-3}, {"epochs": 100, "lr": 2e-3}),
+    "rotation": ("rotation", "RotNet", {}, {"epochs": 4, "lr": 2e-3, "batch_size": 128}, {"epochs": 60, "lr": 1e-3}),
+    "simclr": ("SimCLR", "SimCLR", {"temperature": 0.2}, {"epochs": 10, "lr": 2e-3}, {"epochs": 100, "lr": 2e-3}),
     "simclr_15min": ("SimCLR, 15 minutes", "SimCLR", {"temperature": 0.2},
                      {"epochs": 17, "lr": 2e-3}, {"epochs": 200, "lr": 2e-3}),
     "byol": ("BYOL", "BYOL", {"momentum": 0.96, "views": {}}, {"epochs": 9, "lr": 1e-3}, {"epochs": 100, "lr": 2e-3}),
-    "vicreg": ("VICReg", "VICReg", {}, {"epochs": 9, "lr": 1.5e-3}, {"epochs": 100, "lr": 2e-3}),
-    "mae": ("MAE", "MAE", {}, {"epochs": 9, "lr": 2e-3}, {"epochs": 200, "lr": 1e-3}),
+    "vicreg": ("VICReg", "VICReg", {}, {"epochs": 7, "lr": 1.5e-3}, {"epochs": 100, "lr": 2e-3}),
+    "mae": ("MAE", "MAE", {}, {"epochs": 8, "lr": 2e-3}, {"epochs": 200, "lr": 1e-3}),
 }
 BASELINES = {
     "raw_pixels": ("raw pixels", "raw_pixels"),

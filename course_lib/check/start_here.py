@@ -42,12 +42,12 @@ def shuffled_pixels(answer: Mapping[str, str], change: Mapping[str, float]) -> I
 def knn_vote(answer) -> Iterator[str]:
     """Exercise 2: `knn_vote(bank, labels, queries, k, classes)` -> int64 `[m]`, the class with the heaviest votes."""
     student = function(answer)
-    cases = [_vote_case(seed, k) for seed, k in ((0, 1), (1, 5), (2, 9))]
+    cases = [_vote_case(seed, k, n) for seed, (k, n) in enumerate(((1, 40), (5, 40), (3, 400)))]
     agree(student, cases, vote_slowly, otherwise="your votes elect other classes than the slow reference", mistakes={
         "you return the numbers of pictures in the bank: look up their labels":
             lambda bank, labels, queries, k, classes: _similar(bank, queries).argmax(1),
         "you take the k least similar pictures: a large cosine means alike":
-            lambda bank, labels, queries, k, classes: _elect(-_similar(bank, queries), labels, k, classes),
+            lambda bank, labels, queries, k, classes: _elect(_similar(bank, queries), labels, k, classes, least=True),
         "all votes count alike: weigh each by exp(cosine / 0.07)":
             lambda bank, labels, queries, k, classes: _elect(_similar(bank, queries), labels, k, classes, math.inf),
         "the whole bank votes: only the k most similar pictures may":
@@ -124,19 +124,20 @@ def vote_slowly(bank: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], queries
     return torch.tensor(elected)
 
 
-def _vote_case(seed: int, k: int, n: int = 40, m: int = 25, classes: int = 4):
-    """A bank of vectors of very different lengths, so that every slip changes some answers."""
+def _vote_case(seed: int, k: int, n: int, m: int = 25, classes: int = 4):
+    """A crowded bank of vectors of very different lengths, so that every slip changes some answers."""
     g = torch.Generator().manual_seed(seed)
-    bank = torch.randn(n, 6, generator=g) * torch.logspace(-1, 1, n)[:, None]
-    return bank, torch.randint(classes, (n,), generator=g), torch.randn(m, 6, generator=g), k, classes
+    bank = torch.randn(n, 4, generator=g) * torch.logspace(-1, 1, n)[:, None]
+    return bank, torch.randint(classes, (n,), generator=g), torch.randn(m, 4, generator=g), k, classes
 
 
 def _similar(bank: Tensor, queries: Tensor) -> Float[Tensor, "m n"]:
     return F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
 
 
-def _elect(similarity: Tensor, labels: Tensor, k: int, classes: int, temperature: float = TEMPERATURE) -> Tensor:
-    best, index = similarity.topk(k, dim=1)
+def _elect(similarity: Tensor, labels: Tensor, k: int, classes: int, temperature: float = TEMPERATURE,
+           least: bool = False) -> Int64[Tensor, " m"]:
+    best, index = similarity.topk(k, dim=1, largest=not least)
     weights = (best / temperature).softmax(1)[:, :, None]
     return (weights * F.one_hot(labels[index], classes)).sum(1).argmax(1)
 

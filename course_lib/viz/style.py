@@ -19,7 +19,7 @@ from PIL import Image
 DPI = 100
 WIDTH, HEIGHT = 1000, 760  # what fits a notebook on a projector without scrolling
 SMALL, MEDIUM, LARGE = 11, 12, 15  # letter sizes in points
-INK, PALE = "#222222", "#8a8a8a"
+INK = "#222222"
 AGREE, DISAGREE = "#0072b2", "#d55e00"
 
 # Okabe and Ito (2008), the darkest first; yellow is left out because it cannot be seen on white.

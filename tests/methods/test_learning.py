@@ -1,8 +1,7 @@
 """Every method learns: a few dozen steps on Toybox end well above where they began.
 
 Methods of two views must know a picture by its other view far more often than the same encoder untrained does; pretext
-methods must solve their task far better than a guess does. Both are measured on pictures that were not trained on. The
-margins are about half of what five seeds gave at least.
+methods must solve their task far better than a guess does. Both are measured on pictures that were not trained on.
 """
 
 from __future__ import annotations

@@ -72,9 +72,8 @@ def test_everything_remembered_is_saved(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_losses_leave_autocast_in_float32(name, dtype):
-    with torch.autocast("cpu", dtype=dtype):
+def test_losses_leave_autocast_in_float32(name):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         out = outputs(build(name), batch())
     assert out["loss"].dtype == torch.float32 and out["loss"].isfinite()
 
