@@ -51,7 +51,7 @@ _METHODS: dict[str, tuple[str, str, dict, dict, dict]] = {
                      {"epochs": 17, "lr": 2e-3}, {"epochs": 200, "lr": 2e-3}),
     "byol": ("BYOL", "BYOL", {"momentum": 0.96, "views": {}}, {"epochs": 9, "lr": 1e-3}, {"epochs": 100, "lr": 2e-3}),
     "vicreg": ("VICReg", "VICReg", {}, {"epochs": 7, "lr": 1.5e-3}, {"epochs": 100, "lr": 2e-3}),
-    "mae": ("MAE", "MAE", {}, {"epochs": 8, "lr": 2e-3}, {"epochs": 200, "lr": 1e-3}),
+    "mae": ("MAE", "MAE", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 200, "lr": 1e-3}),
 }
 BASELINES = {
     "raw_pixels": ("raw pixels", "raw_pixels"),
@@ -59,7 +59,7 @@ BASELINES = {
     "untrained_vit": ("untrained ViT", "vit"),
 }
 # What SimCLR loses when one idea is taken away; each is as short as `simclr_short`, so that only the idea differs.
-_SHORT = {"epochs": 2, "lr": 2e-3}
+_SHORT = {"epochs": 1, "lr": 2e-3}
 ABLATIONS = {
     name: (title, "SimCLR", {"temperature": 0.2, **options}, {**_SHORT, **fit}, {"epochs": 20, "lr": 2e-3, **fit})
     for name, title, options, fit in (
@@ -106,7 +106,7 @@ def recipe(name: str, profile: str = "laptop", data: str = "cifar10") -> Recipe:
 def check_name(name: str, known: tuple[str, ...], what: str) -> None:
     """Raise ValueError for a name that is not known, offering the nearest that is."""
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+        nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)[0]
         raise ValueError(f"there is no {what} {name!r}: did you mean {nearest!r}? There are {', '.join(known)}")
 
 
@@ -116,15 +116,17 @@ def build_encoder(settings: Recipe, seed: int = 0) -> nn.Module:
     return ENCODERS[settings.encoder]()
 
 
-def build_method(settings: Recipe, seed: int = 0) -> methods.Method:
-    """The recipe's method around its encoder, untrained."""
+def build_method(settings: Recipe, seed: int = 0, classes: int = 10) -> methods.Method:
+    """The recipe's method around its encoder, untrained. classes: how many, for a method that reads labels."""
     if settings.method is None:
         raise ValueError(f"{settings.encoder} is measured as it is and has nothing to train: use build_encoder")
     encoder = build_encoder(settings, seed)
-    options = dict(settings.options)
+    method, options = getattr(methods, settings.method), dict(settings.options)
     if "views" in options:
         options["views"] = augment.simclr(**options["views"])
-    return getattr(methods, settings.method)(encoder, **options)
+    if method.needs_labels:
+        options["classes"] = classes
+    return method(encoder, **options)
 
 
 def training_images(method: methods.Method, data: Dataset):

@@ -42,7 +42,7 @@ def run(name: str, data: Dataset, profile: str = "laptop", *, seed: int = 0, ass
     untrained = None
     if settings.method is not None:
         untrained = untrained_measures(settings, data, profile, seed, assets)
-        method = build_method(settings, seed)
+        method = build_method(settings, seed, len(data.classes))
         encoder = method.encoder
         history = fit(method, training_images(method, data), seed=seed, resume=resume, **settings.fit)
 
@@ -168,6 +168,6 @@ def train_or_load(name: str, data: Dataset, profile: str, *, train: bool = False
     if not train and profile != "smoke" and (folder / f"{name}.safetensors").exists():
         return load_method(name, data.name, profile, assets=assets), None
     settings = recipe(name, profile, data.name)
-    method = build_method(settings, seed)
+    method = build_method(settings, seed, len(data.classes))
     history = fit(method, training_images(method, data), seed=seed, **settings.fit)
     return method.eval(), history
