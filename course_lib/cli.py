@@ -106,7 +106,7 @@ def figures(
     }
     for name, figure in drawn.items():
         path = runs.ASSETS / "figures" / f"{name}.png"
-        write_atomically(path, lambda temporary, figure=figure: figure.savefig(temporary, format="png"))
+        write_atomically(path, lambda temporary, figure=figure: temporary.write_bytes(viz.style.png(figure)))
         typer.echo(f"drew {path.relative_to(ROOT)}")
 
 

@@ -50,6 +50,7 @@ class _Failed(Exception):
 
 
 def sha256(path: Path) -> str:
+    """The hex digest of a file, read a megabyte at a time."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):

@@ -84,6 +84,7 @@ def data_folder(root: str | Path | None = None) -> Path:
 
 
 def user_folder() -> Path:
+    """The user's cache folder: under `$XDG_CACHE_HOME` where that is set, else under `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course_lib"
 
 

@@ -106,6 +106,7 @@ def caption(images: Images, index: Tensor, k: int) -> str:
 
 
 def precision_line(found: Found, searched: Images, k: int) -> str:
+    """Precision at k beside what a random answer would reach, in words; empty without labels."""
     if found.precision is None:
         return ""
     count = searched.y.bincount().double()

@@ -87,6 +87,7 @@ def line_colours(n: int) -> list[str]:
 
 
 def line_styles(n: int) -> list[str]:
+    """Dash patterns of n lines: a new one where the colours begin again."""
     return [LINE_STYLES[(i // len(LINES)) % len(LINE_STYLES)] for i in range(n)]
 
 
@@ -109,6 +110,7 @@ def wrap(text: str, width: float, size: float = MEDIUM, weight: str = "normal") 
 
 
 def line_height(size: float) -> float:
+    """The height of a line of text of this size, in pixels."""
     return 1.45 * size * DPI / 72
 
 

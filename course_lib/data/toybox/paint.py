@@ -76,6 +76,7 @@ def between(
 
 
 def circle(u, v, radius):
+    """Signed distance to a circle around the origin: negative inside."""
     return (u * u + v * v).sqrt_() - radius
 
 
@@ -114,6 +115,7 @@ def lens(u, v, wide, high):
 
 
 def ring(u, v, radius, thick):
+    """Signed distance to a ring around the origin, `thick` to each side of `radius`."""
     return circle(u, v, radius).abs() - thick
 
 

@@ -19,10 +19,12 @@ def fade(c: Canvas, top: Tensor, bottom: Tensor, start, end) -> Tensor:
 
 
 def sky(c: Canvas, top: Tensor, bottom: Tensor, horizon: Tensor):
+    """A sky that fades from `top` down to `bottom` at the horizon."""
     c.rgb[:] = fade(c, top, bottom, 0.0, horizon)
 
 
 def clouds(c: Canvas, dice: Dice, horizon: Tensor, colour: Tensor):
+    """Soft clouds above the horizon, from hardly any to many."""
     (amount,) = dice("clouds", (-0.9, 0.5))
     puffs = (c.noise(dice, "puffs", 0.4, 0.8, soft=True) + amount).clamp_(0, 1)
     c.glaze(puffs * ((horizon - c.v) * 6).clamp(0, 1), colour)
@@ -54,6 +56,7 @@ def scatter(c: Canvas, dice: Dice, name: str, rows: float, columns: float, radiu
 
 
 def meadow(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
+    """Grass with flowers under a blue sky, with hills far away."""
     blue, far, green, dots, flowers = dice("meadow", (0, 1), (0, 1), (0, 1), (0, 1), (0, 1))
     sky(
         c,
@@ -76,6 +79,7 @@ def meadow(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
 
 
 def sea(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
+    """Open water with waves up to the horizon."""
     blue, deep, phase, rough = dice("sea", (0, 1), (0, 1), (0, 1), (0.05, 0.16))
     sky(
         c,
@@ -99,6 +103,7 @@ def sea(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
 
 
 def beach(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
+    """Sand, a strip of sea, and sky."""
     blue, water, sand, tide, phase = dice("beach", (0, 1), (0, 1), (0, 1), (0.05, 0.12), (0, 1))
     sky(
         c,
@@ -128,6 +133,7 @@ def beach(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
 
 
 def snow(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
+    """Snow under a grey sky, with mountains; in some pictures more of it falls."""
     grey, far, cold, falls = dice("snow", (0, 1), (0, 1), (0, 1), (0, 1))
     sky(
         c,
@@ -148,6 +154,7 @@ def snow(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
 
 
 def night(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
+    """Dark ground under stars and a moon."""
     dark, hue, up, phase, moss = dice("night", (0, 1), (0, 1), (0.08, 0.22), (0.035, 0.075), (0, 1))
     sky(
         c,
@@ -173,6 +180,7 @@ def night(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
 
 
 def room(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
+    """A papered wall with a picture on it, above a wooden floor."""
     wall, pattern, often, hang, up, floor, art = dice(
         "room", (0, 1), (0, 1), (5, 9), (0.12, 0.88), (0.14, 0.26), (0, 1), (0, 1)
     )
@@ -206,6 +214,7 @@ def room(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
 
 
 def sunset(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
+    """Bare earth under a red sky with a low sun."""
     warm, far, earth, low = dice("sunset", (0, 1), (0, 1), (0, 1), (0.02, 0.16))
     sky(
         c,
@@ -227,6 +236,7 @@ def sunset(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
 
 
 def city(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
+    """A street before a row of houses with windows."""
     haze, often, phase, wall, road, lit = dice("city", (0, 1), (4, 7), (0, 9), (0, 1), (0.1, 0.2), (0, 1))
     sky(
         c,

@@ -41,6 +41,7 @@ def round_shade(u: Tensor, light: Tensor, amount: float = 0.3) -> Tensor:
 
 
 def house(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """Walls, a pitched roof, a door, a window, a chimney."""
     wide, eaves, apex, over, ridge, door, smoke, roof, paint, two = dice(
         "house",
         (0.52, 0.8),
@@ -70,6 +71,7 @@ def house(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def tree(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """A trunk under a round or a pointed crown, in some pictures with fruit."""
     kind, wide, base, lean, fruit, trunk, lumps = dice(
         "tree", (0, 1), (0.5, 0.75), (-0.4, -0.15), (-0.12, 0.12), (0, 1), (0.09, 0.15), (0.85, 1.1)
     )
@@ -96,6 +98,7 @@ def tree(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def car(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """A body and a cabin with windows on two wheels."""
     length, roof, cabin, back, wheel, trim, slope, hub = dice(
         "car", (0.82, 0.97), (0.4, 0.62), (0.4, 0.6), (-0.3, 0.05), (0.19, 0.25), (0, 1), (0.6, 0.9), (0, 1)
     )
@@ -113,6 +116,7 @@ def car(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def boat(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """A hull, a mast, sails and a flag."""
     wide, deck, mast, jib, stern, cloth, stripe, flag = dice(
         "boat", (0.72, 0.95), (-0.5, -0.32), (-0.15, 0.2), (0.35, 0.7), (0.45, 0.8), (0, 1), (0, 1), (0, 1)
     )
@@ -133,6 +137,7 @@ def boat(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def fish(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """A body with a tail, fins, an eye and, in some pictures, stripes."""
     high, tail, fin, first, bands, trim, gape = dice(
         "fish", (0.36, 0.54), (0.3, 0.5), (0.15, 0.35), (-0.2, 0.05), (0, 1), (0, 1), (0.05, 0.1)
     )
@@ -152,6 +157,7 @@ def fish(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def cat(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """A sitting cat: body, head with ears and eyes, tail."""
     wide, head, side, chin, ears, tail, eyes, coat, belly = dice(
         "cat", (0.4, 0.56), (0.4, 0.48), (-0.1, 0.12), (0.28, 0.4), (0.24, 0.38), (0.24, 0.34), (0, 1), (0, 1), (0, 1)
     )
@@ -179,6 +185,7 @@ def cat(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def flower(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """Petals around a heart, on a stem with leaves."""
     petals, radius, sway, leaf, heart, fat, rise = dice(
         "flower", (0, 1), (0.34, 0.42), (-0.2, 0.2), (0.3, 0.5), (0, 1), (0.2, 0.25), (-0.75, -0.5)
     )
@@ -202,6 +209,7 @@ def flower(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def rocket(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """A pointed body with fins, a porthole and a flame."""
     wide, fins, tip, port, flame, trim, bands = dice(
         "rocket", (0.3, 0.42), (0.55, 0.75), (0.38, 0.55), (0.02, 0.2), (0, 1), (0, 1), (0, 1)
     )
@@ -228,6 +236,7 @@ def rocket(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def mug(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """A cup with a handle, in some pictures with a motif or steam."""
     wide, top, taper, grip, motif, trim, steam, drink = dice(
         "mug", (0.46, 0.6), (0.3, 0.62), (0.78, 1.0), (0.24, 0.34), (0, 1), (0, 1), (0, 1), (0, 1)
     )
@@ -249,6 +258,7 @@ def mug(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
 
 
 def mushroom(c: Canvas, dice: Dice, main: Tensor, glass: Tensor, light: Tensor):
+    """A spotted cap on a stem."""
     stem, wide, cap, high, dots, spot, skirt = dice(
         "mushroom", (0.18, 0.32), (0.68, 0.95), (-0.1, 0.2), (0.6, 0.8), (0, 1), (0.1, 0.15), (0, 1)
     )
