@@ -43,7 +43,7 @@ help:                    ## list these commands
 
 demo: $(READY)           ## run notebook 00 on Toybox and write out/00_start_here.html (DATASET=cifar10 for real pictures)
 	@mkdir -p out
-	$(PY) -m papermill --cwd notebooks -p DATASET $(DATASET) notebooks/00_start_here.ipynb out/00_start_here.ipynb
+	COURSE_PROFILE=laptop $(PY) -m papermill --cwd notebooks -p DATASET $(DATASET) notebooks/00_start_here.ipynb out/00_start_here.ipynb
 	$(PY) -m nbconvert --to html out/00_start_here.ipynb
 	@echo "Open out/00_start_here.html"
 

@@ -79,7 +79,7 @@ TITLES = {name: title for name, (title, *_) in (BASELINES | _METHODS | ABLATIONS
 SIZE = 32  # every recipe works on pictures of 32×32 pixels
 
 # On Toybox a laptop trains this share of the epochs: its pictures are fewer and simpler.
-TOYBOX_SHARE = 0.5
+TOYBOX_SHARE = 0.2
 _ENCODER = {"smoke": "convnet_tiny", "laptop": "convnet", "gpu": "resnet18"}
 _VIT = {"smoke": "vit_tiny", "laptop": "vit", "gpu": "vit"}
 

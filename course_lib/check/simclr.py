@@ -66,8 +66,6 @@ SLIPS: dict[str, dict[str, Any]] = {
     "only the second view's rows are anchors: the first view's are anchors too": {"anchors": (0.5, 1)},
     "each anchor's right answer is the row next to it: after torch.cat([z1, z2]) it is N rows further on":
         {"positive": lambda i, n: (i - 1) % (2 * n)},
-    "each anchor's right answer is the row after it: after torch.cat([z1, z2]) it is N rows further on":
-        {"positive": lambda i, n: (i + 1) % (2 * n)},
     "rows 0 and 1, 2 and 3, … are taken for pairs: after torch.cat([z1, z2]) the partner is N rows further on":
         {"positive": lambda i, n: i ^ 1},
     "each anchor's right answer is the anchor itself: it is the other view, N rows further on":

@@ -68,7 +68,7 @@ def knn_vote(answer) -> Iterator[str]:
 
 @checker
 def honest_knn(answer) -> Iterator[str]:
-    """Exercise 3: `measure(encoder, data, ks)` -> `(k, accuracy)`, k chosen on val, read on test, the encoder frozen."""
+    """Exercise 3: `measure(encoder, data, ks)` -> `(k, accuracy)`: frozen encoder, k chosen on val, read on test."""
     student = function(answer)
     data, encoder = exam(), Watched().train()
     buffers = {name: value.clone() for name, value in encoder.named_buffers()}

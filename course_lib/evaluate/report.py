@@ -99,7 +99,8 @@ def _protocol(dataset: Dataset, dim: int, linear: ProbeResult) -> dict[str, str]
     if linear.at_end:
         fit += f"; the strength is the {linear.at_end} of the grid, so a wider grid might do better"
     if not linear.converged:
-        fit += f"; NOT CONVERGED: the gradient stopped at {linear.probe.gradient:.2g}"
+        which = "the last fit" if not linear.probe.converged else "a fit of another strength"
+        fit += f"; NOT CONVERGED: {which} stopped before its gradient was within the tolerance"
     words = {
         "features": f"{dim} dimensions, float32, encoder frozen and in eval mode, checked",
         "knn": f"cosine, k={K}, votes weighted exp(s/{TEMPERATURE}), bank of train and val ({train} + {val}), "

@@ -90,8 +90,11 @@ def place(z: Float[Tensor, "n d"], seed: int) -> Float[Tensor, "n 2"]:
         raise ValueError(f"wanted at least {FEWEST} pictures for a map, got {len(z)}: give more, or a larger n")
     from umap import UMAP
 
+    threads = torch.get_num_threads()
     reducer = UMAP(metric="cosine", n_neighbors=min(15, len(z) - 1), random_state=seed, n_jobs=1)
-    return torch.from_numpy(np.ascontiguousarray(reducer.fit_transform(z.numpy()), dtype=np.float32))
+    points = torch.from_numpy(np.ascontiguousarray(reducer.fit_transform(z.numpy()), dtype=np.float32))
+    torch.set_num_threads(threads)  # numba's threads share OpenMP with torch's, and change their number
+    return points
 
 
 def scatter2d(points: Float[Tensor, "n 2"], labels: Int64[Tensor, " n"] | None = None, *, classes: Sequence[str] = (),

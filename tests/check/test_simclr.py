@@ -59,7 +59,7 @@ def test_right_answers_pass(answer):
     ({"normalise": False}, "not normalised"),
     ({"times": True}, "you multiply by the temperature"),
     ({"roll": 1}, "the row next to it"),
-    ({"roll": -1}, "the row after it"),
+    ({"roll": -1}, "the row next to it"),
     ({"reduce": "sum"}, "you add up the anchors' losses"),
     ({"reduce": "none"}, r"your loss must have shape [], and it has [8]"),
     ({"diagonal": 0.0, "times": True}, "2 mistakes at once; one of them: the diagonal is 0"),
