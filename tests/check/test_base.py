@@ -22,7 +22,7 @@ def double(answer):
 
 def stumbles(x):
     y = x + 1
-    return y + undefined_name  # noqa: F821
+    return y + undefined_name
 
 
 def half_done(x):
@@ -140,17 +140,14 @@ def test_an_empty_function_is_told_from_a_wrong_one():
         function(lambda: 1 / 0)()
 
 
-@pytest.mark.parametrize("value", [2, 2.0, True + 1, np.float32(2), torch.tensor(2), torch.tensor(2.0, requires_grad=True)])
+@pytest.mark.parametrize("value", [2, 2.0, np.float32(2), torch.tensor(2), torch.tensor(2.0, requires_grad=True)])
 def test_number_takes_what_is_one(value):
     assert number(value) == 2.0
 
 
 @pytest.mark.parametrize(("value", "words"), [
-    ("2", "2"), (torch.ones(1), r"has shape \[1\]"), ([2], "is a list"), (float("inf"), "is inf"), ("two", "is a str")])
+    (torch.ones(1), r"has shape \[1\]"), ([2], "is a list"), (float("inf"), "is inf"), ("two", "is a str")])
 def test_number_says_what_is_wrong(value, words):
-    if value == "2":
-        assert number(value) == 2  # a number in quotes is clear enough
-        return
     with pytest.raises(Wrong, match=words):
         number(value)
 

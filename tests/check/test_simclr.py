@@ -63,7 +63,7 @@ def test_right_answers_pass(answer):
     ({"reduce": "sum"}, "you add up the anchors' losses"),
     ({"reduce": "none"}, r"your loss must have shape [], and it has [8]"),
     ({"diagonal": 0.0, "times": True}, "2 mistakes at once; one of them: the diagonal is 0"),
-    ({"diagonal": None, "normalise": False, "roll": 1}, "3 mistakes at once; one of them: your loss counts each anchor"),
+    ({"diagonal": None, "normalise": False, "roll": 1}, "3 mistakes at once; one of them: your loss counts"),
 ])
 def test_mistakes_in_nt_xent_are_named(options, words):
     said = repr(check.nt_xent(lambda z1, z2, temperature: nt_xent(z1, z2, temperature, **options)))

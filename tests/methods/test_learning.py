@@ -10,10 +10,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import course_lib as cl
 from course_lib import augment, methods
-from course_lib.evaluate import features, nearest
+from course_lib.evaluate import features
 from course_lib.methods.masked.mae import masked_loss, normalise_patches
 from course_lib.methods.pretext.rotation import rotate4
 from course_lib.parts import patchify
@@ -37,49 +39,54 @@ def train(method, images, epochs=4, lr=3e-3):
     return method.eval()
 
 
-def recognised(encoder, x):
-    """The share of pictures whose other view is the nearest of all other views: 1 / N by chance or after a collapse."""
+def separation(network, x):
+    """How far cosines of two views of a picture lie above those of two pictures, in deviations of the latter."""
     torch.manual_seed(1)
     views = augment.simclr()
-    first, second = features(encoder, views(x)), features(encoder, views(x))
-    return (nearest(first, second, k=1)[1][:, 0] == torch.arange(len(x))).float().mean().item()
+    first, second = (F.normalize(features(network, views(x)), dim=1) for _ in range(2))
+    cosines = first @ second.T
+    others = cosines[~torch.eye(len(x), dtype=torch.bool)]
+    return ((cosines.diagonal().mean() - others.mean()) / others.std()).item()
 
 
-@pytest.mark.parametrize("name", ["SimCLR", "BYOL", "VICReg"])
-def test_a_picture_is_known_by_its_other_view(name, data, held_out):
+@pytest.mark.parametrize(("name", "head", "margin"), [("SimCLR", "projector", 0.4), ("BYOL", "projector", 0.1),
+                                                      ("VICReg", "expander", 0.1)])
+def test_two_views_of_a_picture_come_together_and_two_pictures_do_not(name, head, margin, data, held_out):
     method = getattr(methods, name)(ENCODERS["convnet_tiny"]())
-    before = recognised(method.encoder, held_out)
-    after = recognised(train(method, data.pretrain).encoder, held_out)
-    assert after > 1.5 * before, f"{before:.1%} of pictures known by their other view before, {after:.1%} after"
+    network = nn.Sequential(method.encoder, getattr(method, head)).eval()
+    before = separation(network, held_out)
+    train(method, data.pretrain, epochs=5)
+    after = separation(network, held_out)
+    assert after > before + margin, f"views of a picture stand out by {before:.2f} deviations before, {after:.2f} after"
 
 
-@torch.no_grad()
 def test_supervised_learns_the_classes(data, held_out):
     method = train(methods.Supervised(ENCODERS["convnet_tiny"]()), data.train)
-    accuracy = (method.classifier(method.encoder(held_out)).argmax(1) == data.test.y).float().mean()
+    with torch.no_grad():
+        accuracy = (method.classifier(method.encoder(held_out)).argmax(1) == data.test.y).float().mean()
     assert accuracy > 0.25, f"{accuracy:.1%} of classes right, where a guess has 10 %"
 
 
-@torch.no_grad()
 def test_rotnet_knows_which_way_up(data, held_out):
     method = train(methods.RotNet(ENCODERS["convnet_tiny"]()), data.pretrain)
     x, rotation = rotate4(held_out)
-    accuracy = (method.classifier(method.encoder(x)).argmax(1) == rotation).float().mean()
+    with torch.no_grad():
+        accuracy = (method.classifier(method.encoder(x)).argmax(1) == rotation).float().mean()
     assert accuracy > 0.5, f"{accuracy:.1%} of rotations right, where a guess has 25 %"
 
 
-@torch.no_grad()
 def test_the_autoencoder_paints_the_picture_it_sees(data, held_out):
     method = train(methods.Autoencoder(ENCODERS["convnet_tiny"]()), data.pretrain)
-    cost = (method.reconstruct(held_out) - held_out).square().mean()
+    with torch.no_grad():
+        cost = (method.reconstruct(held_out) - held_out).square().mean()
     blind = (held_out - held_out.mean(0)).square().mean()  # the best that can be painted without looking
-    assert cost < 0.6 * blind, f"costs {cost:.4f}, and the mean picture {blind:.4f}"
+    assert cost < 0.9 * blind, f"costs {cost:.4f}, and the mean picture {blind:.4f}"
 
 
-@torch.no_grad()
 def test_mae_paints_what_is_hidden_better_than_grey(data, held_out):
     method = train(methods.MAE(ENCODERS["vit_tiny"]()), data.pretrain, epochs=6, lr=2e-3)
-    output, hidden = method.reconstruct(held_out)
+    with torch.no_grad():
+        output, hidden = method.reconstruct(held_out)
     target = normalise_patches(patchify(held_out, method.encoder.patch))
     cost, grey = masked_loss(output, target, hidden), masked_loss(torch.zeros_like(output), target, hidden)
     assert cost < 0.9 * grey, f"costs {cost:.3f}, and grey {grey:.3f}"
