@@ -49,7 +49,7 @@ _METHODS: dict[str, tuple[str, str, dict, dict, dict]] = {
     "simclr": ("SimCLR", "SimCLR", {"temperature": 0.2}, {"epochs": 10, "lr": 2e-3}, {"epochs": 100, "lr": 2e-3}),
     "simclr_15min": ("SimCLR, 15 minutes", "SimCLR", {"temperature": 0.2},
                      {"epochs": 17, "lr": 2e-3}, {"epochs": 200, "lr": 2e-3}),
-    "byol": ("BYOL", "BYOL", {"momentum": 0.96, "views": {}}, {"epochs": 9, "lr": 1e-3}, {"epochs": 100, "lr": 2e-3}),
+    "byol": ("BYOL", "BYOL", {"momentum": 0.95, "views": {}}, {"epochs": 8, "lr": 1e-3}, {"epochs": 100, "lr": 2e-3}),
     "vicreg": ("VICReg", "VICReg", {}, {"epochs": 7, "lr": 1.5e-3}, {"epochs": 100, "lr": 2e-3}),
     "mae": ("MAE", "MAE", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 200, "lr": 1e-3}),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import html
 import json
@@ -92,24 +93,33 @@ def fill_readme(root: Path, *, write: bool = True) -> list[str]:
     return differed
 
 
-def notebook_disagreements(root: Path) -> list[str]:
-    """Committed notebooks whose shown tables differ from the files.
+def fill_notebooks(root: Path, *, write: bool = True) -> list[str]:
+    """Make the tables that committed notebooks show anew.
 
-    A cell that shows one begins with `# table`, and its last line is the call that makes it.
+    A cell that shows one begins with `# table`, and its last line is the call of `results_table` that makes it.
+    Returns the names of the notebooks that differed from the files; with `write=False` nothing is changed.
     """
-    wrong = []
+    differed = []
     for path in sorted(root.glob("notebooks/**/*.ipynb")):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        book = json.loads(path.read_text(encoding="utf-8"))
+        wrong = False
+        for cell in book["cells"]:
             source = "".join(cell["source"])
             if cell["cell_type"] != "code" or not source.startswith("# table"):
                 continue
-            shown = [o["data"]["text/plain"] for o in cell["outputs"] if "data" in o]
-            shown = "".join(shown[-1]) if shown else ""
             names = re.search(r"names=(\([^)]*\))", source)
-            made = results_table(names=eval(names[1], {}) if names else None, assets=root / "assets")
-            if shown != str(made):
-                wrong.append(path.name)
-    return wrong
+            table = results_table(names=ast.literal_eval(names[1]) if names else None, assets=root / "assets")
+            made = {"text/html": table._repr_html_(), "text/plain": str(table)}
+            for output in cell["outputs"]:
+                if "data" in output and {k: "".join(v) for k, v in output["data"].items()} != made:
+                    wrong = True
+                    output["data"] = {k: v.splitlines(keepends=True) for k, v in made.items()}
+        if wrong:
+            differed.append(path.relative_to(root).as_posix())
+        if wrong and write:
+            text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
+            write_atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
+    return differed
 
 
-__all__ = ["ASSETS", "Table", "fill_readme", "notebook_disagreements", "notebooks_table", "results_table"]
+__all__ = ["ASSETS", "Table", "fill_notebooks", "fill_readme", "notebooks_table", "results_table"]

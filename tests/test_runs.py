@@ -164,16 +164,18 @@ def test_notebook_table_that_differs_from_its_files_is_found(assets, tmp_path, m
     monkeypatch.setattr(tables, "results_table", lambda **_: shown)
     (tmp_path / "notebooks").mkdir()
     for name, text in {"right": str(shown), "wrong": str(shown).replace("%", "percent")}.items():
-        cell = {"cell_type": "code", "source": ["# table\n", "cl.tables.results_table()"],
-                "outputs": [{"output_type": "execute_result", "data": {"text/plain": text.splitlines(keepends=True)}}]}
+        output = {"output_type": "execute_result", "data": {"text/html": shown._repr_html_(), "text/plain": text}}
+        cell = {"cell_type": "code", "source": ["# table\n", "cl.tables.results_table()"], "outputs": [output]}
         (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps({"cells": [cell]}))
-    assert tables.notebook_disagreements(tmp_path) == ["wrong.ipynb"]
+    assert tables.fill_notebooks(tmp_path, write=False) == ["notebooks/wrong.ipynb"]
+    assert tables.fill_notebooks(tmp_path) == ["notebooks/wrong.ipynb"]
+    assert tables.fill_notebooks(tmp_path) == []
 
 
 def test_the_projects_own_tables_agree_with_their_files():
     root = runs.ASSETS.parent
     assert tables.fill_readme(root, write=False) == [], "run `python -m course_lib tables`"
-    assert tables.notebook_disagreements(root) == [], "run `make notebooks`"
+    assert tables.fill_notebooks(root, write=False) == [], "run `python -m course_lib tables`"
 
 
 def test_every_shipped_checkpoint_has_the_hash_of_its_result():
@@ -218,9 +220,9 @@ def test_doctor_says_what_the_machine_is():
 
 def test_tables_check_fails_where_tables_disagree(monkeypatch):
     monkeypatch.setattr(tables, "fill_readme", lambda root, write: ["results"])
-    monkeypatch.setattr(tables, "notebook_disagreements", lambda root: [])
+    monkeypatch.setattr(tables, "fill_notebooks", lambda root, write: [])
     done = CliRunner().invoke(app, ["tables", "--check"])
-    assert done.exit_code == 1 and "README table results: differs from its files" in done.output
+    assert done.exit_code == 1 and "README.md: results differs from its files" in done.output
 
 
 # profiles
