@@ -98,7 +98,7 @@ def figures(
     encoders = {recipes.TITLES[name]: runs.load_encoder(name, data, profile)
                 for name in ("raw_pixels", "untrained_convnet", "rotation", "simclr")}
     drawn = {
-        "overview": viz.side_by_side(encoders, pictures.test, queries=4, k=6,
+        "overview": viz.side_by_side(encoders, pictures.test, queries=4, k=5,
                                      title="The same pictures and their nearest neighbours, as four encoders see them"),
         "toybox": viz.grid(toybox.draw(40, size=64), columns=10, title="Toybox: a small painted world"),
     }
