@@ -26,13 +26,18 @@ BARE = ("above untrained", "minutes", "epochs")  # columns that say nothing of w
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of words: as markdown in files (`str`), as a table in a notebook."""
+    """Rows of words: as markdown in files (`str`), as a table in a notebook.
+
+    numbers: whether all columns but the first hold numbers, which stand at the right.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    numbers: bool = True
 
     def __str__(self) -> str:
-        lines = [self.columns, ("---", *("---:",) * (len(self.columns) - 1)), *self.rows]
+        rule = "---:" if self.numbers else "---"
+        lines = [self.columns, ("---", *(rule,) * (len(self.columns) - 1)), *self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     __repr__ = __str__
@@ -68,7 +73,7 @@ def notebooks_table(root: Path) -> Table:
         if not (title and question and badge):
             raise ValueError(f"{path.name}: its first cell must have a title, **Question.** and a Colab badge")
         rows.append((f"[{title[1].strip()}](notebooks/{path.name})", question[1].strip(), badge[0]))
-    return Table(("notebook", "the question it answers", ""), tuple(rows))
+    return Table(("notebook", "the question it answers", ""), tuple(rows), numbers=False)
 
 
 def fill_readme(root: Path, *, write: bool = True) -> list[str]:
