@@ -11,7 +11,7 @@ from pathlib import Path
 
 from course_lib.files import write_atomically
 from course_lib.recipes import NAMES, TITLES
-from course_lib.runs import ASSETS, results
+from course_lib.runs import results
 
 COLUMNS = {  # column -> how it is read from a result
     "linear top-1": lambda r: f"{r['measures']['linear_top1']:.1f} %",
@@ -125,6 +125,3 @@ def fill_notebooks(root: Path, *, write: bool = True) -> list[str]:
             text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
             write_atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
     return differed
-
-
-__all__ = ["ASSETS", "Table", "fill_notebooks", "fill_readme", "notebooks_table", "results_table"]
