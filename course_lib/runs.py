@@ -11,9 +11,11 @@ import hashlib
 import itertools
 import json
 import platform
+import re
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,63 +31,111 @@ ASSETS = Path(__file__).parents[1] / "assets"
 CURVE_POINTS = 200
 
 
-def run(name: str, data: Dataset, profile: str = "laptop", *, seed: int = 0, assets: Path | None = None,
-        resume: Path | None = None) -> dict:
-    """Train `name` by its recipe, evaluate it, write result and checkpoint, and return the result.
+class Files(NamedTuple):
+    """Where a run keeps what it makes; `resume` is there only while it trains."""
 
-    resume: a file through which a killed run goes on (see `fit`).
+    result: Path
+    checkpoint: Path
+    heads: Path
+    resume: Path
+
+
+def files(name: str, data: str, profile: str, seed: int = 0, assets: Path | None = None) -> Files:
+    """The files of a run. Names of data sets such as `folder:PATH` become names of folders."""
+    assets, folder = assets or ASSETS, re.sub(r"[:/\\]", "_", f"{data}-{profile}")
+    checkpoints = assets / "checkpoints" / folder
+    return Files(assets / "results" / folder / f"{name}.json", checkpoints / f"{name}.safetensors",
+                 checkpoints / f"{name}-heads.safetensors", assets / "runs" / f"{name}-{folder}-{seed}.pt")
+
+
+def run(name: str, data: Dataset, profile: str = "laptop", *, seed: int = 0, assets: Path | None = None) -> dict:
+    """Train `name` by its recipe, measure it, write result and checkpoint, and return the result.
+
+    A run that was killed goes on where it stopped.
     Raises ValueError for unknown names, and whatever `fit` and `evaluate` raise.
     """
-    assets = assets or ASSETS
+    where = files(name, data.name, profile, seed, assets)
     settings = recipe(name, profile, data.name)
-    encoder, history, method = build_encoder(settings, seed), History(), None
-    untrained = None
-    if settings.method is not None:
-        untrained = untrained_measures(settings, data, profile, seed, assets)
-        method = build_method(settings, seed, len(data.classes))
+    history = History()
+    if settings.method is None:
+        encoder = build_encoder(settings, seed)
+    else:
+        method, history = train_recipe(settings, data, seed, where.resume)
         encoder = method.encoder
-        history = fit(method, training_images(method, data), seed=seed, resume=resume, **settings.fit)
-
-    folder = f"{data.name.replace(':', '_').replace('/', '_')}-{profile}"
-    checkpoint = assets / "checkpoints" / folder / f"{name}.safetensors"
+        heads = {k: v for k, v in method.state_dict().items() if not k.startswith(("encoder.", "teacher."))}
+        save_checkpoint(where.heads, heads)
     result = {"name": name, "data": data.name, "source": data.source, "profile": profile, "seed": seed,
               "recipe": {"method": settings.method, "encoder": settings.encoder, "options": dict(settings.options),
                          "fit": dict(settings.fit)},
-              "versions": versions(), "seconds": round(history.seconds, 1), "pictures_seen": history.pictures}
+              "versions": versions(), "seconds": round(history.seconds, 1), "pictures_seen": history.pictures,
+              "curve": thin(history), "checkpoint": None, "sha256": None}
     if encoder.state_dict():
-        save_checkpoint(checkpoint, encoder.state_dict())
-        load_weights(encoder, checkpoint)
-        if method is not None:
-            heads = {k: v for k, v in method.state_dict().items() if not k.startswith(("encoder.", "teacher."))}
-            save_checkpoint(checkpoint.with_name(f"{name}-heads.safetensors"), heads)
-    report = evaluate(encoder, data, name=name)
-    measures = {k: round(float(v), 3) for k, v in report.measures.items()}
-    result |= {"measures": measures, "untrained": untrained or measures, "protocol": dict(report.protocol),
-               "curve": thin(history), "checkpoint": None, "sha256": None}
-    if encoder.state_dict():
-        result |= {"checkpoint": checkpoint.relative_to(assets).as_posix(),
-                   "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
+        save_checkpoint(where.checkpoint, encoder.state_dict())
+        result |= {"checkpoint": where.checkpoint.relative_to(assets or ASSETS).as_posix(),
+                   "sha256": hashlib.sha256(where.checkpoint.read_bytes()).hexdigest()}
+    result = _measured(result, data, assets)
+    where.resume.unlink(missing_ok=True)
+    return result
+
+
+def train_recipe(settings: Recipe, data: Dataset, seed: int = 0, resume: Path | None = None) -> tuple[Method, History]:
+    """The method of a recipe, trained on a data set, and what its training logged."""
+    method = build_method(settings, seed, len(data.classes))
+    return method, fit(method, training_images(method, data), seed=seed, resume=resume, **settings.fit)
+
+
+def measure(name: str, data: Dataset, profile: str = "laptop", *, assets: Path | None = None) -> dict:
+    """Measure the checkpoint of a run anew, as after a change to the evaluator; nothing is trained.
+
+    Raises FileNotFoundError where there was no such run, and whatever `evaluate` raises.
+    """
+    return _measured(load_result(name, data.name, profile, assets=assets), data, assets)
+
+
+def _measured(result: dict, data: Dataset, assets: Path | None) -> dict:
+    """The result with the measures of its checkpoint as it lies on the disk, written to its file."""
+    name, profile, seed = result["name"], result["profile"], result["seed"]
+    encoder = load_encoder(name, data.name, profile, seed=seed, assets=assets)
+    measures, protocol = _measures(encoder, data, name)
+    untrained = measures
+    if result["recipe"]["method"] is not None:
+        untrained = untrained_measures(recipe(name, profile, data.name), data, profile, seed, assets)
+    result = result | {"measures": measures, "untrained": untrained, "protocol": protocol}
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(assets / "results" / folder / f"{name}.json",
+    write_atomically(files(name, data.name, profile, seed, assets).result,
                      lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return result
 
 
-def untrained_measures(settings: Recipe, data: Dataset, profile: str, seed: int, assets: Path) -> dict[str, float]:
+def _measures(encoder: nn.Module, data: Dataset, name: str) -> tuple[dict[str, float], dict[str, str]]:
+    report = evaluate(encoder, data, name=name)
+    return {k: round(float(v), 3) for k, v in report.measures.items()}, dict(report.protocol)
+
+
+def untrained_measures(settings: Recipe, data: Dataset, profile: str, seed: int,
+                       assets: Path | None = None) -> dict[str, float]:
     """The measures of the recipe's encoder before training: read from the baseline's own run where it is the same
     encoder, seed and source of the same data set, measured now otherwise."""
     for result in results(data.name, profile, assets):
         known = (result["recipe"]["method"], result["recipe"]["encoder"], result["seed"], result["source"])
         if known == (None, settings.encoder, seed, data.source):
             return result["measures"]
-    report = evaluate(build_encoder(settings, seed), data)
-    return {k: round(float(v), 3) for k, v in report.measures.items()}
+    return _measures(build_encoder(settings, seed), data, "untrained")[0]
 
 
 def results(data: str, profile: str, assets: Path | None = None) -> list[dict]:
     """Every result on a data set in a profile, by name."""
-    folder = (assets or ASSETS) / "results" / f"{data}-{profile}"
+    folder = files("", data, profile, assets=assets).result.parent
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def load_result(name: str, data: str = "cifar10", profile: str = "laptop", *, assets: Path | None = None) -> dict:
+    """The result of a run. Raises FileNotFoundError where there is none, with the command that makes it."""
+    path = files(name, data, profile, assets=assets).result
+    if not path.exists():
+        raise FileNotFoundError(f"there is no result {path}: make it with "
+                                f"`python -m course_lib run {name} --data {data} --profile {profile}`")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def versions() -> dict[str, str]:
@@ -97,12 +147,21 @@ def versions() -> dict[str, str]:
 
 
 def thin(history: History) -> dict[str, list[float]]:
-    """The logged loss at up to `CURVE_POINTS` evenly spaced steps, each the mean of the steps since the last."""
+    """What was logged, at up to `CURVE_POINTS` evenly spaced steps: each value the mean of the steps since the last."""
     logs = history.logs
     edges = sorted({round(i * len(logs) / CURVE_POINTS) for i in range(CURVE_POINTS + 1)})
     pairs = list(itertools.pairwise(edges))
-    return {"epoch": [round(logs[b - 1]["epoch"], 4) for _, b in pairs],
-            "loss": [round(sum(log["loss"] for log in logs[a:b]) / (b - a), 5) for a, b in pairs]}
+    curve = {"epoch": [round(logs[b - 1]["epoch"], 4) for _, b in pairs]}
+    for key in [k for k in (logs[0] if logs else ()) if k not in ("step", "epoch", "lr")]:
+        curve[key] = [round(sum(log[key] for log in logs[a:b]) / (b - a), 5) for a, b in pairs]
+    return curve
+
+
+def load_history(name: str, data: str = "cifar10", profile: str = "laptop", *, assets: Path | None = None) -> History:
+    """What a run logged, thinned as `thin` does."""
+    result = load_result(name, data, profile, assets=assets)
+    logs = [dict(zip(result["curve"], point, strict=True)) for point in zip(*result["curve"].values(), strict=True)]
+    return History(logs, result["seconds"], result["pictures_seen"])
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -145,29 +204,28 @@ def load_encoder(name: str, data: str = "cifar10", profile: str = "laptop", *, s
     """The shipped encoder of a run, in eval mode. What has no checkpoint by nature (raw pixels) is just built."""
     encoder = build_encoder(recipe(name, profile, data), seed)
     if encoder.state_dict():
-        load_weights(encoder, (assets or ASSETS) / "checkpoints" / f"{data}-{profile}" / f"{name}.safetensors")
+        load_weights(encoder, files(name, data, profile, assets=assets).checkpoint)
     return encoder.eval()
 
 
 def load_method(name: str, data: str = "cifar10", profile: str = "laptop", *, assets: Path | None = None) -> Method:
     """The shipped method of a run with its heads, in eval mode. A teacher is not shipped: it stays as it was built."""
     method = build_method(recipe(name, profile, data))
-    path = (assets or ASSETS) / "checkpoints" / f"{data}-{profile}" / f"{name}.safetensors"
-    load_weights(method.encoder, path)
-    load_weights(method, path.with_name(f"{name}-heads.safetensors"), ignore=("encoder.", "teacher."))
+    where = files(name, data, profile, assets=assets)
+    load_weights(method.encoder, where.checkpoint)
+    load_weights(method, where.heads, ignore=("encoder.", "teacher."))
     return method.eval()
 
 
 def train_or_load(name: str, data: Dataset, profile: str, *, train: bool = False, seed: int = 0,
-                  assets: Path | None = None) -> tuple[Method, History | None]:
-    """The method of a recipe, ready to be looked at: shipped weights and None, or trained now and its history.
+                  assets: Path | None = None) -> tuple[Method, History]:
+    """The method of a recipe, ready to be looked at, and the history of its training: as shipped, or trained now.
 
     It trains where `train` asks for it, in the smoke profile, and where no checkpoint of this data set is shipped.
     """
-    folder = (assets or ASSETS) / "checkpoints" / f"{data.name}-{profile}"
-    if not train and profile != "smoke" and (folder / f"{name}.safetensors").exists():
-        return load_method(name, data.name, profile, assets=assets), None
-    settings = recipe(name, profile, data.name)
-    method = build_method(settings, seed, len(data.classes))
-    history = fit(method, training_images(method, data), seed=seed, **settings.fit)
-    return method.eval(), history
+    where = files(name, data.name, profile, seed, assets)
+    if train or profile == "smoke" or not where.checkpoint.exists():
+        method, history = train_recipe(recipe(name, profile, data.name), data, seed)
+        return method.eval(), history
+    return (load_method(name, data.name, profile, assets=assets),
+            load_history(name, data.name, profile, assets=assets))

@@ -47,7 +47,7 @@ class History:
     def __repr__(self) -> str:
         if not self.logs:
             return "History(nothing logged)"
-        return (f"History({len(self.logs)} steps in {self.seconds:.0f} s, loss {self.logs[0]['loss']:.3f} → "
+        return (f"History({self.pictures:,} pictures in {self.seconds:.0f} s, loss {self.logs[0]['loss']:.3f} → "
                 f"{self.logs[-1]['loss']:.3f})")
 
 

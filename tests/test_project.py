@@ -184,6 +184,28 @@ def test_a_lesson_was_committed_after_one_clean_run(path):
     assert not paths, f"an output shows a path of the machine that ran the notebook: {paths[0]}"
 
 
+@each_lesson
+def test_every_checker_passes_in_the_solutions(path):
+    """What the committed outputs say, in a lesson's solutions and, for as many exercises, in the lesson itself."""
+    def verdicts(notebook):
+        texts = [text for cell in cells(notebook, "code") for output in cell["outputs"]
+                 for text in (output.get("text", ""), output.get("data", {}).get("text/plain", ""))]
+        return [line for text in texts for line in "".join(text).splitlines() if line[:2] in ("✓ ", "✗ ", "… ")]
+
+    solved = verdicts(path.parent / "solutions" / path.name)
+    assert solved and len(solved) <= len(verdicts(path)), "each exercise ends with a checker, here and in the solutions"
+    assert [line for line in solved if line[0] != "✓"] == []
+
+
+@each_lesson
+def test_every_picture_in_a_lesson_is_described(path):
+    shown = [output for cell in cells(path, "code") for output in cell["outputs"]
+             if "image/png" in output.get("data", {})]
+    assert shown, "a lesson without a single picture"
+    silent = [output for output in shown if not output["metadata"].get("image/png", {}).get("alt")]
+    assert not silent, f"{len(silent)} pictures have no words for a screen reader: show figures of course_lib.viz"
+
+
 # --- the library ------------------------------------------------------------------------------------------------------
 
 def imports(path: Path) -> set[str]:

@@ -1,5 +1,6 @@
 """A run from recipe to files, the files read back, the tables made of them, and the command line around it all."""
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import course_lib as cl
-from course_lib import recipes, runs, tables
+from course_lib import cli, recipes, runs, tables
 from course_lib.cli import app
 from course_lib.context import find_profile
 
@@ -78,19 +79,49 @@ def test_load_method_brings_the_heads_back(assets):
 
 
 def test_train_or_load_prefers_shipped_weights_outside_smoke(data, tmp_path, monkeypatch):
-    shipped = tmp_path / "checkpoints" / "toybox-laptop"
     short = recipes.Recipe("RotNet", "convnet_tiny", {}, {"epochs": 0.5, "batch_size": 64})
     monkeypatch.setattr(runs, "recipe", lambda *_: short)
-    method, history = runs.train_or_load("rotation", data, "laptop", assets=tmp_path)
-    assert len(history.logs) == 3
-    runs.save_checkpoint(shipped / "rotation.safetensors", method.encoder.state_dict())
-    runs.save_checkpoint(shipped / "rotation-heads.safetensors",
-                         {k: v for k, v in method.state_dict().items() if not k.startswith("encoder.")})
-    loaded, nothing = runs.train_or_load("rotation", data, "laptop", assets=tmp_path)
-    assert nothing is None
-    torch.testing.assert_close(loaded.classifier.weight, method.classifier.weight, atol=1e-3, rtol=1e-3)
-    assert runs.train_or_load("rotation", data, "laptop", train=True, assets=tmp_path)[1] is not None
-    assert runs.train_or_load("rotation", data, "smoke", assets=tmp_path)[1] is not None
+    monkeypatch.setattr(runs, "untrained_measures", lambda *_: {})
+    first, history = runs.train_or_load("rotation", data, "laptop", assets=tmp_path)
+    assert [log["step"] for log in history.logs] == [0, 1, 2], "without a checkpoint it should train"
+    runs.run("rotation", data, "laptop", assets=tmp_path)
+    loaded, shipped = runs.train_or_load("rotation", data, "laptop", assets=tmp_path)
+    torch.testing.assert_close(loaded.classifier.weight, first.classifier.weight, atol=1e-3, rtol=1e-3)
+    assert shipped["accuracy"] == pytest.approx(history["accuracy"], abs=1e-5)
+    assert shipped["loss"] == pytest.approx(history["loss"], abs=1e-5) and shipped.pictures == history.pictures
+    for again in ({"train": True, "profile": "laptop"}, {"profile": "smoke"}):
+        assert "step" in runs.train_or_load("rotation", data, assets=tmp_path, **again)[1].logs[0]
+
+
+def test_measuring_anew_restores_the_measures_and_keeps_the_rest(assets, data):
+    path = runs.files("rotation", "toybox", "smoke", assets=assets).result
+    before = result(assets, "rotation")
+    path.write_text(json.dumps(before | {"measures": {"linear_top1": 99.9}, "untrained": {}, "protocol": {}}))
+    assert runs.measure("rotation", data, "smoke", assets=assets) == before == result(assets, "rotation")
+    with pytest.raises(FileNotFoundError, match=r"there is no result .*course_lib run simclr --data toybox --profile"):
+        runs.measure("simclr", data, "smoke", assets=assets)
+
+
+def test_a_data_set_of_ones_own_is_found_where_it_was_written(data, tmp_path):
+    mine = dataclasses.replace(data, name="folder:/home/me/birds")
+    wrote = runs.run("untrained_convnet", mine, "smoke", assets=tmp_path)
+    assert runs.results(mine.name, "smoke", tmp_path) == [wrote]
+    assert runs.load_result("untrained_convnet", mine.name, "smoke", assets=tmp_path) == wrote
+    runs.load_encoder("untrained_convnet", mine.name, "smoke", assets=tmp_path)
+
+
+def test_a_killed_run_goes_on_and_leaves_nothing_behind(data, tmp_path, monkeypatch, assets):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    resume = runs.files("rotation", "toybox", "smoke", assets=tmp_path).resume
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runs, "_measured", killed)
+        runs.run("rotation", data, "smoke", assets=tmp_path)
+    assert resume.exists()
+    found = runs.run("rotation", data, "smoke", assets=tmp_path)
+    assert found["sha256"] == result(assets, "rotation")["sha256"], "the resumed run should end with the same weights"
+    assert not resume.exists()
 
 
 def test_checkpoint_of_another_architecture(assets):
@@ -188,6 +219,15 @@ def test_every_shipped_checkpoint_has_the_hash_of_its_result():
 
 
 # command line
+
+def test_measure_takes_baselines_first_and_all_by_default(assets, data, monkeypatch):
+    order = []
+    monkeypatch.setattr(cli, "load", lambda *_, **__: data)
+    monkeypatch.setattr(runs, "measure", lambda name, *_, **__: order.append(name) or result(assets, name))
+    done = CliRunner().invoke(app, ["measure", "--data", "toybox", "--profile", "smoke", "--assets", str(assets)])
+    assert done.exit_code == 0, done.output
+    assert order == ["untrained_convnet", "untrained_vit", "byol", "rotation"]
+
 
 def test_run_writes_files_and_says_what_it_measured(tmp_path):
     arguments = ["run", "rotation", "--data", "toybox", "--profile", "smoke", "--assets", str(tmp_path)]

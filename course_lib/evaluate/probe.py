@@ -13,7 +13,7 @@ from torch import Tensor
 from .checks import check_features, check_labels, check_same_width
 from .knn import accuracy
 
-STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ def fit_probe(
     classes: int | None = None,
     start: Probe | None = None,
     tolerance: float = 3e-5,
-    max_iter: int = 200,
+    max_iter: int = 500,
 ) -> Probe:
     """Multinomial logistic regression on standardised features, by full-batch L-BFGS.
 
@@ -105,9 +105,8 @@ class _Problem:
         self.y, self.classes = y, classes
         self.mean, self.std = standardiser(z)
         self.x = (z - self.mean) / self.std
-        # Only steers the search (see solve), so a part of the rows will do.
-        some = self.x[:: max(1, len(z) // 10_000)]
-        self.covariance = (some.T @ some).double() / len(some)
+        # It steers the search (see solve). Of all rows: a few far out, as untrained encoders have, carry much of it.
+        self.covariance = (self.x.T @ self.x).double() / len(z)
 
     def solve(self, l2: float, start: Probe | None, tolerance: float, max_iter: int) -> Probe:
         # L-BFGS is slow where some directions of feature space carry thousands of times the variance of others. So it
@@ -156,7 +155,7 @@ def linear_probe(
     classes: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
     tolerance: float = 3e-5,
-    max_iter: int = 200,
+    max_iter: int = 500,
 ) -> ProbeResult:
     """`fit_probe` on train for each strength, the best on val refitted on train + val, and test scored once.
 

@@ -32,7 +32,7 @@ class Sheet:
         lines += [(line, style.MEDIUM, "normal") for line in style.wrap(subtitle, room)]
         self.top = EDGE + sum(style.line_height(size) for _, size, _ in lines) + 9
         self.width, self.height = width, height + self.top
-        self.figure = style.Drawing(self.width, self.height)
+        self.figure = style.Drawing(self.width, self.height, f"{title}. {subtitle}" if subtitle else title)
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, self.width), ylim=(self.height, 0))
         self.axes.axis("off")
         y = EDGE

@@ -34,15 +34,17 @@ class Drawing(Figure):
     """A matplotlib Figure that shows itself once, as the last expression of a cell or through `display`.
 
     pyplot does not know it, so no backend shows it a second time and none has to be closed.
+    title: what a screen reader says in its place.
     """
 
-    def __init__(self, width: float, height: float):
+    def __init__(self, width: float, height: float, title: str):
         super().__init__(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+        self.title = title
 
     def _ipython_display_(self):
         from IPython import display  # only ever called by IPython
 
-        display.display(display.Image(data=png(self)))
+        display.display(display.Image(data=png(self), alt=self.title))
 
 
 def png(figure: Figure) -> bytes:
@@ -58,7 +60,7 @@ def png(figure: Figure) -> bytes:
 
 def plot(width: float, height: float, title: str, panels: int = 1) -> tuple[Drawing, list[Axes]]:
     """A figure with one row of panels under a title: (figure, list of axes)."""
-    figure = Drawing(width, height)
+    figure = Drawing(width, height, title)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     figure.suptitle("\n".join(wrap(title, width - 40, LARGE, "bold")), x=0.02, ha="left", fontsize=LARGE, weight="bold",
                     color=INK)

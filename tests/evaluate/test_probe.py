@@ -112,6 +112,15 @@ def test_the_choice_reads_no_test_label():
     assert honest.top1 != other.top1
 
 
+def test_a_few_rows_far_out_do_not_keep_it_from_the_minimum():
+    z, y = problem(30_000, d=16, dtype=torch.float32)
+    z[1::3001] *= 300  # as an untrained encoder has: ten pictures with most of a feature's variance
+    fits = [None]
+    for l2 in (1e-1, 1e-3, 1e-5):
+        fits.append(fit_probe(z, y, l2=l2, start=fits[-1]))
+    assert all(fit.converged for fit in fits[1:]), [fit.gradient for fit in fits[1:]]
+
+
 def test_an_end_of_the_grid_is_reported():
     noisy = [part for n, seed in ((150, 0), (500, 2), (20, 3)) for part in problem(n, d=30, spread=0.3, seed=seed)]
     assert linear_probe(*noisy, strengths=(1e-3, 1e-4, 1e-5)).at_end == "strongest"

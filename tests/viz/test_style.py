@@ -74,6 +74,7 @@ def test_a_figure_shows_itself_once_and_small(monkeypatch):
     figure = bars({"a": 1.0})
     figure._ipython_display_()
     assert len(shown) == 1
+    assert shown[0].alt == figure.title, "a screen reader should hear the title"
     picture = Image.open(io.BytesIO(shown[0].data))
     assert picture.mode == "P", "a notebook's picture must have a palette, or notebooks grow beyond 1 MB"
     assert picture.size == tuple((figure.get_size_inches() * style.DPI).astype(int))
