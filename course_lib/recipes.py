@@ -12,16 +12,38 @@ from torch import nn
 
 from course_lib import augment, methods, nets
 from course_lib.context import PROFILES
-from course_lib.data.types import Dataset
+from course_lib.data import toybox
+from course_lib.data.types import Dataset, Images
 from course_lib.evaluate import RawPixels
+from course_lib.methods.pretext.colorization import Lightness
+from course_lib.methods.pretext.split_brain import SplitEncoder
+
+
+def _lightness(encoder):
+    return lambda: Lightness(encoder())
+
+
+def _split(half):
+    return lambda: SplitEncoder(half(), half())
+
+
+def _tiny():
+    return nets.convnet((16, 32, 64), 128)
+
 
 ENCODERS = {
     "convnet": nets.convnet,
     "vit": nets.vit,
     "resnet18": nets.resnet18,
     "raw_pixels": RawPixels,
-    "convnet_tiny": lambda: nets.convnet((16, 32, 64), 128),
+    "convnet_lightness": _lightness(nets.convnet),
+    "resnet18_lightness": _lightness(nets.resnet18),
+    "convnet_split": _split(lambda: nets.convnet((24, 48, 136), 256)),  # together as large as one convnet
+    "resnet18_split": _split(nets.resnet18),
+    "convnet_tiny": _tiny,
     "vit_tiny": lambda: nets.vit(dim=64, depth=2, heads=4),
+    "convnet_tiny_lightness": _lightness(_tiny),
+    "convnet_tiny_split": _split(lambda: nets.convnet((12, 24, 48), 64)),
 }
 
 
@@ -43,8 +65,18 @@ class Recipe:
 # name: (title in tables, method, its options, the laptop's settings of fit, the GPU's settings of fit)
 _METHODS: dict[str, tuple[str, str, dict, dict, dict]] = {
     "supervised": ("supervised (all labels)", "Supervised", {},
-                   {"epochs": 6, "lr": 3e-3}, {"epochs": 60, "lr": 2e-3}),
+                   {"epochs": 12, "lr": 3e-3}, {"epochs": 60, "lr": 2e-3}),
     "autoencoder": ("autoencoder", "Autoencoder", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
+    "denoising": ("denoising autoencoder", "DenoisingAutoencoder", {},
+                  {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
+    "relative_patch": ("relative patches", "RelativePatch", {},
+                       {"epochs": 4, "lr": 2e-3, "batch_size": 128}, {"epochs": 60, "lr": 1e-3}),
+    "jigsaw": ("jigsaw", "Jigsaw", {}, {"epochs": 4, "lr": 2e-3, "batch_size": 128}, {"epochs": 60, "lr": 1e-3}),
+    "inpainting": ("context encoder", "ContextEncoder", {}, {"epochs": 5, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
+    "colorization": ("colourization", "Colorizer", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
+    "split_brain": ("split-brain", "SplitBrain", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
+    "video_color": ("video colourization", "VideoColorizer", {},
+                    {"epochs": 8, "lr": 2e-3, "batch_size": 32}, {"epochs": 20, "lr": 1e-3, "batch_size": 64}),
     "rotation": ("rotation", "RotNet", {}, {"epochs": 4, "lr": 2e-3, "batch_size": 128}, {"epochs": 60, "lr": 1e-3}),
     "simclr": ("SimCLR", "SimCLR", {"temperature": 0.2}, {"epochs": 10, "lr": 2e-3}, {"epochs": 100, "lr": 2e-3}),
     "simclr_15min": ("SimCLR, 15 minutes", "SimCLR", {"temperature": 0.2},
@@ -57,35 +89,43 @@ BASELINES = {
     "raw_pixels": ("raw pixels", "raw_pixels"),
     "untrained_convnet": ("untrained convnet", "convnet"),
     "untrained_vit": ("untrained ViT", "vit"),
+    "untrained_lightness": ("untrained convnet, grey pictures", "lightness"),
+    "untrained_split": ("untrained convnets, grey and colours", "split"),
 }
-# What SimCLR loses when one idea is taken away; each is as short as `simclr_short`, so that only the idea differs.
-_SHORT = {"epochs": 1, "lr": 2e-3}
+# A recipe with one thing changed: name -> (title, the recipe, share of its epochs, its options, its settings of fit).
+# The first of SimCLR is as it is, but short, and those after it are as short, so that only the idea differs.
 ABLATIONS = {
-    name: (title, "SimCLR", {"temperature": 0.2, **options}, {**_SHORT, **fit}, {"epochs": 20, "lr": 2e-3, **fit})
-    for name, title, options, fit in (
-        ("simclr_short", "SimCLR, short", {}, {}),
-        ("simclr_no_colour", "no colour jitter, no grey", {"views": {"p_jitter": 0.0, "p_gray": 0.0}}, {}),
-        ("simclr_no_crop", "no crop", {"views": {"crop": [1.0, 1.0], "ratio": [1.0, 1.0]}}, {}),
-        ("simclr_linear", "linear projector", {"projector": "linear"}, {}),
-        ("simclr_no_projector", "no projector", {"projector": "none"}, {}),
-        ("simclr_cold", "temperature 0.05", {"temperature": 0.05}, {}),
-        ("simclr_warm", "temperature 2", {"temperature": 2.0}, {}),
-        ("simclr_few_negatives", "batch of 32", {}, {"batch_size": 32, "lr": 1e-3}),
-    )
+    "simclr_short": ("SimCLR, short", "simclr", 0.1, {}, {}),
+    "simclr_no_colour": ("no colour jitter, no grey", "simclr", 0.1, {"views": {"p_jitter": 0.0, "p_gray": 0.0}}, {}),
+    "simclr_no_crop": ("no crop", "simclr", 0.1, {"views": {"crop": [1.0, 1.0], "ratio": [1.0, 1.0]}}, {}),
+    "simclr_linear": ("linear projector", "simclr", 0.1, {"projector": "linear"}, {}),
+    "simclr_no_projector": ("no projector", "simclr", 0.1, {"projector": "none"}, {}),
+    "simclr_cold": ("temperature 0.05", "simclr", 0.1, {"temperature": 0.05}, {}),
+    "simclr_warm": ("temperature 2", "simclr", 0.1, {"temperature": 2.0}, {}),
+    "simclr_few_negatives": ("batch of 32", "simclr", 0.1, {}, {"batch_size": 32, "lr": 1e-3}),
+    "relative_patch_touching": ("relative patches that touch", "relative_patch", 1, {"gap": False}, {}),
+    "jigsaw_raw_tiles": ("jigsaw, tiles as they are", "jigsaw", 1, {"normalise": False}, {}),
+    "inpainting_l2": ("context encoder, squared error alone", "inpainting", 1, {"adversarial": 0.0}, {}),
+    "inpainting_center": ("context encoder, hole in the middle", "inpainting", 1, {"mask": "center"}, {}),
+    "colorization_regression": ("colourization by regression", "colorization", 1, {"target": "regression"}, {}),
 }
 NAMES = (*BASELINES, *_METHODS)
 TITLES = {name: title for name, (title, *_) in (BASELINES | _METHODS | ABLATIONS).items()}
 
 SIZE = 32  # every recipe works on pictures of 32×32 pixels
 
-# On Toybox a laptop trains this share of the epochs: its pictures are fewer and simpler.
-TOYBOX_SHARE = 0.2
-_ENCODER = {"smoke": "convnet_tiny", "laptop": "convnet", "gpu": "resnet18"}
-_VIT = {"smoke": "vit_tiny", "laptop": "vit", "gpu": "vit"}
+# kind of encoder -> profile -> encoder; and the methods that want another kind than the first
+_ENCODER = {
+    "convnet": {"smoke": "convnet_tiny", "laptop": "convnet", "gpu": "resnet18"},
+    "vit": {"smoke": "vit_tiny", "laptop": "vit", "gpu": "vit"},
+    "lightness": {"smoke": "convnet_tiny_lightness", "laptop": "convnet_lightness", "gpu": "resnet18_lightness"},
+    "split": {"smoke": "convnet_tiny_split", "laptop": "convnet_split", "gpu": "resnet18_split"},
+}
+_KIND = {"MAE": "vit", "Colorizer": "lightness", "VideoColorizer": "lightness", "SplitBrain": "split"}
 
 
-def recipe(name: str, profile: str = "laptop", data: str = "cifar10") -> Recipe:
-    """The settings of `name` in a profile, on a data set.
+def recipe(name: str, profile: str = "laptop") -> Recipe:
+    """The settings of `name` in a profile.
 
     Raises ValueError for an unknown name or profile, with the nearest one that exists.
     """
@@ -93,14 +133,14 @@ def recipe(name: str, profile: str = "laptop", data: str = "cifar10") -> Recipe:
     check_name(profile, tuple(PROFILES), "profile")
     if name in BASELINES:
         encoder = BASELINES[name][1]
-        return Recipe(None, {"convnet": _ENCODER, "vit": _VIT}.get(encoder, {}).get(profile, encoder))
-    _, method, options, laptop, gpu = (_METHODS | ABLATIONS)[name]
+        return Recipe(None, _ENCODER.get(encoder, {}).get(profile, encoder))
+    _, of, share, changed, changed_fit = ABLATIONS.get(name, ("", name, 1, {}, {}))
+    _, method, options, laptop, gpu = _METHODS[of]
     fit = {"batch_size": 512, **gpu} if profile == "gpu" else {"batch_size": 256, **laptop}
+    fit |= {"epochs": fit["epochs"] * share, **changed_fit}
     if profile == "smoke":
-        fit |= {"epochs": 1, "batch_size": 64}
-    elif data == "toybox":
-        fit["epochs"] = fit["epochs"] * TOYBOX_SHARE
-    return Recipe(method, (_VIT if method == "MAE" else _ENCODER)[profile], options, fit)
+        fit |= {"epochs": 1, "batch_size": min(64, fit["batch_size"])}
+    return Recipe(method, _ENCODER[_KIND.get(method, "convnet")][profile], {**options, **changed}, fit)
 
 
 def check_name(name: str, known: tuple[str, ...], what: str) -> None:
@@ -129,6 +169,21 @@ def build_method(settings: Recipe, seed: int = 0, classes: int = 10) -> methods.
     return method(encoder, **options)
 
 
-def training_images(method: methods.Method, data: Dataset):
-    """What a method may see: pictures without labels, unless its class says that it needs them."""
+def training_images(method: methods.Method, data: Dataset) -> Images | toybox.Clips:
+    """What a method may see: pictures without labels, or with them, or clips, as its class says that it needs.
+
+    Raises ValueError where clips are needed and the data set is not the Toybox, which alone has some.
+    """
+    if method.needs_clips:
+        if data.name != "toybox":
+            raise ValueError(f"{type(method).__name__} learns from clips, and {data.name} has none: use toybox")
+        return toybox.clips(len(data.pretrain) // 10)
     return data.train if method.needs_labels else data.pretrain
+
+
+def held_out_images(method: methods.Method, data: Dataset) -> Images | toybox.Clips:
+    """What a method can be tried on that it was not trained on: test pictures without labels, val where it needs
+    labels, or other clips."""
+    if method.needs_clips:
+        return toybox.clips(len(data.test) // 20, seed=1)
+    return data.val if method.needs_labels else data.test.without_labels()

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.data.types import Dataset
-from course_lib.evaluate import evaluate
+from course_lib.evaluate import evaluate, evaluate_clips
 from course_lib.files import save_tensors, write_atomically
-from course_lib.methods.base import Method
-from course_lib.recipes import Recipe, build_encoder, build_method, recipe, training_images
+from course_lib.methods.base import Batch, Method
+from course_lib.recipes import Recipe, build_encoder, build_method, held_out_images, recipe, training_images
 from course_lib.train import History, fit
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -55,8 +55,8 @@ def run(name: str, data: Dataset, profile: str = "laptop", *, seed: int = 0, ass
     Raises ValueError for unknown names, and whatever `fit` and `evaluate` raise.
     """
     where = files(name, data.name, profile, seed, assets)
-    settings = recipe(name, profile, data.name)
-    history = History()
+    settings = recipe(name, profile)
+    history, pretext = History(), {}
     if settings.method is None:
         encoder = build_encoder(settings, seed)
     else:
@@ -64,11 +64,12 @@ def run(name: str, data: Dataset, profile: str = "laptop", *, seed: int = 0, ass
         encoder = method.encoder
         heads = {k: v for k, v in method.state_dict().items() if not k.startswith(("encoder.", "teacher."))}
         save_checkpoint(where.heads, heads)
+        pretext = held_out(method, data, settings.fit["batch_size"], seed)
     result = {"name": name, "data": data.name, "source": data.source, "profile": profile, "seed": seed,
               "recipe": {"method": settings.method, "encoder": settings.encoder, "options": dict(settings.options),
                          "fit": dict(settings.fit)},
               "versions": versions(), "seconds": round(history.seconds, 1), "pictures_seen": history.pictures,
-              "curve": thin(history), "checkpoint": None, "sha256": None}
+              "curve": thin(history), "pretext": pretext, "checkpoint": None, "sha256": None}
     if encoder.state_dict():
         save_checkpoint(where.checkpoint, encoder.state_dict())
         result |= {"checkpoint": where.checkpoint.relative_to(assets or ASSETS).as_posix(),
@@ -82,6 +83,27 @@ def train_recipe(settings: Recipe, data: Dataset, seed: int = 0, resume: Path | 
     """The method of a recipe, trained on a data set, and what its training logged."""
     method = build_method(settings, seed, len(data.classes))
     return method, fit(method, training_images(method, data), seed=seed, resume=resume, **settings.fit)
+
+
+@torch.no_grad()
+def held_out(method: Method, data: Dataset, batch_size: int, seed: int = 0) -> dict[str, float]:
+    """How well a method does what it was trained for, on pictures that it was not trained on: the means of its loss and
+    of what else it logs, in eval mode. Of a method that follows things through clips also `J` and `F`, and those of
+    copying the first mask (see `evaluate_clips`)."""
+    method.eval()
+    images = held_out_images(method, data).to(next(method.parameters()).device)
+    logs = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        some = torch.randperm(len(images))[:4096]
+        for index in some.split(min(batch_size, len(some))):
+            if len(index) == min(batch_size, len(some)):
+                out = method.loss(Batch(images.x[index], index, images.y[index] if method.needs_labels else None))
+                logs.append(out if isinstance(out, dict) else {"loss": out})
+    means = {key: torch.stack([log[key] for log in logs]).mean().item() for key in logs[0]}
+    if method.needs_clips:
+        means |= {key: value for key, value in evaluate_clips(method.track, images).items() if isinstance(value, float)}
+    return {key: round(value, 4) for key, value in means.items()}
 
 
 def measure(name: str, data: Dataset, profile: str = "laptop", *, assets: Path | None = None) -> dict:
@@ -99,7 +121,7 @@ def _measured(result: dict, data: Dataset, assets: Path | None) -> dict:
     measures, protocol = _measures(encoder, data, name)
     untrained = measures
     if result["recipe"]["method"] is not None:
-        untrained = untrained_measures(recipe(name, profile, data.name), data, profile, seed, assets)
+        untrained = untrained_measures(recipe(name, profile), data, profile, seed, assets)
     result = result | {"measures": measures, "untrained": untrained, "protocol": protocol}
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     write_atomically(files(name, data.name, profile, seed, assets).result,
@@ -202,7 +224,7 @@ def load_weights(module: nn.Module, path: str | Path, ignore: tuple[str, ...] = 
 def load_encoder(name: str, data: str = "cifar10", profile: str = "laptop", *, seed: int = 0,
                  assets: Path | None = None) -> nn.Module:
     """The shipped encoder of a run, in eval mode. What has no checkpoint by nature (raw pixels) is just built."""
-    encoder = build_encoder(recipe(name, profile, data), seed)
+    encoder = build_encoder(recipe(name, profile), seed)
     if encoder.state_dict():
         load_weights(encoder, files(name, data, profile, assets=assets).checkpoint)
     return encoder.eval()
@@ -210,7 +232,7 @@ def load_encoder(name: str, data: str = "cifar10", profile: str = "laptop", *, s
 
 def load_method(name: str, data: str = "cifar10", profile: str = "laptop", *, assets: Path | None = None) -> Method:
     """The shipped method of a run with its heads, in eval mode. A teacher is not shipped: it stays as it was built."""
-    method = build_method(recipe(name, profile, data))
+    method = build_method(recipe(name, profile))
     where = files(name, data, profile, assets=assets)
     load_weights(method.encoder, where.checkpoint)
     load_weights(method, where.heads, ignore=("encoder.", "teacher."))
@@ -225,7 +247,7 @@ def train_or_load(name: str, data: Dataset, profile: str, *, train: bool = False
     """
     where = files(name, data.name, profile, seed, assets)
     if train or profile == "smoke" or not where.checkpoint.exists():
-        method, history = train_recipe(recipe(name, profile, data.name), data, seed)
+        method, history = train_recipe(recipe(name, profile), data, seed)
         return method.eval(), history
     return (load_method(name, data.name, profile, assets=assets),
             load_history(name, data.name, profile, assets=assets))

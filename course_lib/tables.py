@@ -112,8 +112,9 @@ def fill_notebooks(root: Path, *, write: bool = True) -> list[str]:
             source = "".join(cell["source"])
             if cell["cell_type"] != "code" or not source.startswith("# table"):
                 continue
-            names = re.search(r"names=(\([^)]*\))", source)
-            table = results_table(names=ast.literal_eval(names[1]) if names else None, assets=root / "assets")
+            call = ast.parse(source).body[-1].value  # cl.tables.results_table(...), of literals alone
+            given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+            table = results_table(*map(ast.literal_eval, call.args), **given, assets=root / "assets")
             made = {"text/html": table._repr_html_(), "text/plain": str(table)}
             for output in cell["outputs"]:
                 if "data" in output and {k: "".join(v) for k, v in output["data"].items()} != made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 
 import pytest
@@ -11,7 +12,17 @@ import course_lib as cl
 from course_lib import methods, recipes
 from course_lib.context import PROFILES
 from course_lib.data.types import Dataset, Images
-from course_lib.recipes import ABLATIONS, BASELINES, NAMES, TITLES, build_encoder, build_method, recipe, training_images
+from course_lib.recipes import (
+    ABLATIONS,
+    BASELINES,
+    NAMES,
+    TITLES,
+    build_encoder,
+    build_method,
+    held_out_images,
+    recipe,
+    training_images,
+)
 
 TRAINED = [name for name in (*NAMES, *ABLATIONS) if name not in BASELINES]
 EVERYTHING = [(name, profile) for name in (*NAMES, *ABLATIONS) for profile in PROFILES]
@@ -35,7 +46,8 @@ def built():
 def test_a_recipe_builds_and_takes_one_step(name, profile, built):
     settings = recipe(name, profile)
     method = built(settings)
-    batch = methods.Batch(torch.randint(256, (4, 3, recipes.SIZE, recipes.SIZE), dtype=torch.uint8), torch.arange(4),
+    shape = (4, 5, 3) if method.needs_clips else (4, 3)
+    batch = methods.Batch(torch.randint(256, (*shape, recipes.SIZE, recipes.SIZE), dtype=torch.uint8), torch.arange(4),
                           torch.arange(4) if method.needs_labels else None)
     out = method.loss(batch)
     loss = out["loss"] if isinstance(out, dict) else out
@@ -61,29 +73,28 @@ def test_every_profile_has_its_encoder():
     assert {recipe("raw_pixels", p).encoder for p in PROFILES} == {"raw_pixels"}
 
 
-def test_smoke_is_short_and_toybox_is_shorter_than_cifar10():
+def test_smoke_is_short_and_a_gpu_trains_longer_than_a_laptop():
     for name in TRAINED:
         assert recipe(name, "smoke").fit["epochs"] == 1 and recipe(name, "smoke").fit["batch_size"] <= 64
         laptop = recipe(name, "laptop").fit["epochs"]
-        assert recipe(name, "laptop", "toybox").fit["epochs"] == laptop * recipes.TOYBOX_SHARE
         assert laptop < recipe(name, "gpu").fit["epochs"]
 
 
 def test_asking_twice_changes_nothing():
-    assert recipe("rotation", "laptop", "toybox") == recipe("rotation", "laptop", "toybox")
+    assert recipe("rotation", "laptop") == recipe("rotation", "laptop")
     assert recipe("simclr_few_negatives", "laptop") == recipe("simclr_few_negatives", "laptop")
 
 
-def test_an_ablation_differs_from_the_short_run_in_one_thing():
-    short = recipe("simclr_short")
-    for name in ABLATIONS:
+def test_an_ablation_differs_in_one_thing_from_what_it_is_compared_with():
+    for name, (_, of, share, *_) in ABLATIONS.items():
+        with_it, other = recipe("simclr_short" if share < 1 else of), recipe(name)
+        assert other.encoder == with_it.encoder and other.fit["epochs"] == with_it.fit["epochs"]
+        options = {k for k in {*with_it.options, *other.options} if with_it.options.get(k) != other.options.get(k)}
+        fit = {k for k in {*with_it.fit, *other.fit} if with_it.fit.get(k) != other.fit.get(k)}
         if name == "simclr_short":
-            continue
-        other = recipe(name)
-        assert other.encoder == short.encoder and other.fit["epochs"] == short.fit["epochs"]
-        options = {k for k in {*short.options, *other.options} if short.options.get(k) != other.options.get(k)}
-        fit = {k for k in {*short.fit, *other.fit} if short.fit.get(k) != other.fit.get(k)}
-        assert bool(options) != bool(fit) and len(options) <= 1, f"{name} changes {options | fit}"
+            assert not options and not fit and other.fit["epochs"] < recipe("simclr").fit["epochs"]
+        else:
+            assert bool(options) != bool(fit) and len(options) <= 1, f"{name} changes {options | fit}"
 
 
 def test_views_of_a_recipe_reach_the_method():
@@ -107,6 +118,17 @@ def test_a_method_sees_labels_only_where_it_needs_them():
     data = Dataset("two", images.without_labels(), images, images, images)
     assert training_images(build_method(recipe("supervised", "smoke")), data).y is not None
     assert training_images(build_method(recipe("simclr", "smoke")), data).y is None
+    assert held_out_images(build_method(recipe("supervised", "smoke")), data) is data.val
+    assert held_out_images(build_method(recipe("simclr", "smoke")), data).y is None
+
+
+def test_a_method_of_clips_gets_them_from_the_toybox_alone():
+    method, data = build_method(recipe("video_color", "smoke")), cl.load("toybox", limit=100)
+    seen, tried = training_images(method, data), held_out_images(method, data)
+    assert len(seen) == 10 and len(tried) == 5 and seen.x.ndim == 5
+    assert not torch.equal(seen.x[:5], tried.x), "it should be tried on other clips than it learned from"
+    with pytest.raises(ValueError, match="VideoColorizer learns from clips, and cifar10 has none: use toybox"):
+        training_images(method, dataclasses.replace(data, name="cifar10"))
 
 
 def test_every_name_has_a_title_and_a_method_that_exists():

@@ -69,7 +69,7 @@ def test_whoever_loads_the_checkpoint_measures_the_same(assets, data):
 
 def test_load_method_brings_the_heads_back(assets):
     method = runs.load_method("byol", "toybox", "smoke", assets=assets)
-    fresh = recipes.build_method(recipes.recipe("byol", "smoke", "toybox"))
+    fresh = recipes.build_method(recipes.recipe("byol", "smoke"))
     heads = load_file(assets / "checkpoints" / "toybox-smoke" / "byol-heads.safetensors")
     assert heads and not any(k.startswith(("encoder.", "teacher.")) for k in heads)
     for name, value in heads.items():
@@ -150,13 +150,28 @@ def test_full_disk_while_saving_leaves_no_half_written_result(data, tmp_path, mo
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_ablations_differ_from_short_simclr_in_one_thing():
-    short = recipes.recipe("simclr_short")
-    for name in recipes.ABLATIONS:
-        other = recipes.recipe(name)
-        assert other.fit["epochs"] == short.fit["epochs"] and other.encoder == short.encoder
-        same = (other.options, other.fit) == (short.options, short.fit)
-        assert same == (name == "simclr_short"), f"{name} should differ from simclr_short, and only it should not"
+def test_what_a_method_learned_is_tried_on_pictures_it_has_not_seen(assets, data):
+    found = result(assets, "rotation")["pretext"]
+    assert set(found) == {"loss", "accuracy"} and 0 <= found["accuracy"] <= 1
+    assert result(assets, "untrained_convnet")["pretext"] == {}
+    method = recipes.build_method(recipes.recipe("rotation", "smoke"))
+    assert runs.held_out(method, data, 64) == runs.held_out(method, data, 64), "nothing random may be left in it"
+    trained = runs.load_method("rotation", "toybox", "smoke", assets=assets)
+    assert runs.held_out(trained, data, 64)["accuracy"] == pytest.approx(found["accuracy"], abs=0.01)
+
+
+def test_a_method_of_clips_is_also_measured_by_what_it_follows(data, tmp_path):
+    found = runs.run("video_color", data, "smoke", assets=tmp_path)["pretext"]
+    assert set(found) == {"loss", "accuracy", "J", "F", "copy_J", "copy_F"}
+    assert 0 < found["J"] < 1
+
+
+def test_shipped_results_are_of_todays_recipes():
+    for path in runs.ASSETS.glob("results/*/*.json"):
+        found = json.loads(path.read_text())
+        today = recipes.recipe(found["name"], found["profile"])
+        assert found["recipe"] == {"method": today.method, "encoder": today.encoder, "options": dict(today.options),
+                                   "fit": dict(today.fit)}, f"{path.name} was made by another recipe: run it again"
 
 
 # tables
@@ -190,13 +205,15 @@ def test_readme_is_filled_and_disagreement_is_found(assets, tmp_path, monkeypatc
     assert tables.fill_readme(tmp_path) == []
 
 
-def test_notebook_table_that_differs_from_its_files_is_found(assets, tmp_path, monkeypatch):
-    shown = tables.results_table("toybox", "smoke", assets=assets)
-    monkeypatch.setattr(tables, "results_table", lambda **_: shown)
+def test_notebook_table_that_differs_from_its_files_is_found(assets, tmp_path):
+    shown = tables.results_table("toybox", "smoke", names=("byol", "untrained_vit"), assets=assets)
+    assert len(shown.rows) == 2
+    (tmp_path / "assets").symlink_to(assets)
     (tmp_path / "notebooks").mkdir()
+    source = '# table\ncl.tables.results_table("toybox", "smoke",\n    names=("byol", "untrained_vit"))'
     for name, text in {"right": str(shown), "wrong": str(shown).replace("%", "percent")}.items():
         output = {"output_type": "execute_result", "data": {"text/html": shown._repr_html_(), "text/plain": text}}
-        cell = {"cell_type": "code", "source": ["# table\n", "cl.tables.results_table()"], "outputs": [output]}
+        cell = {"cell_type": "code", "source": source.splitlines(keepends=True), "outputs": [output]}
         (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps({"cells": [cell]}))
     assert tables.fill_notebooks(tmp_path, write=False) == ["notebooks/wrong.ipynb"]
     assert tables.fill_notebooks(tmp_path) == ["notebooks/wrong.ipynb"]

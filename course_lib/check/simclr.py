@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Wrong, agree, checker, close, function, number, predicted, tensor
+from course_lib.check.base import Wrong, agree, checker, close, function, number, predicted, tensor
 
 
 def others(i: int, n: int) -> list[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from .fetch import DataUnavailable
-from .types import Dataset, Images
+from course_lib.data.fetch import DataUnavailable
+from course_lib.data.types import Dataset, Images
 
 __all__ = ["DataUnavailable", "Dataset", "Images", "load"]
 
@@ -36,12 +36,12 @@ def load(
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{what} must be a whole number of at least 1, got {value!r}: leave it out for all")
     if name == "toybox":
-        from . import toybox
+        from course_lib.data import toybox
 
         given = {"size": size, "limit": limit, "seed": seed}
         return toybox.dataset(**{key: value for key, value in given.items() if value is not None})
 
-    from . import public, vision
+    from course_lib.data import public, vision
 
     kind, _, path = name.partition(":")
     if name in public.PUBLIC:

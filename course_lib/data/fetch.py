@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..files import cannot_write
+from course_lib.files import cannot_write
 
 TIMEOUT = 20.0  # seconds without a byte after which a connection is given up
 CHUNK = 1 << 16  # bytes

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..files import cannot_write, save_tensors
-from .fetch import DataUnavailable, RemoteFile, fetch, sha256
-from .types import Images
-from .vision import Pictures, read_archive
+from course_lib.data.fetch import DataUnavailable, RemoteFile, fetch, sha256
+from course_lib.data.types import Images
+from course_lib.data.vision import Pictures, read_archive
+from course_lib.files import cannot_write, save_tensors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .types import Dataset, Images
+from course_lib.data.types import Dataset, Images
 
 VAL_SHARE = 0.1  # of the training labels
 TEST_SHARE = 0.2  # of class folders that come without a test set

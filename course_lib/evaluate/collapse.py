@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .checks import check_features, check_same_width
+from course_lib.evaluate.checks import check_features, check_same_width
 
 
 def rankme(z: Float[Tensor, "n d"]) -> float:

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .checks import check_features, check_same_width
-from .probe import STRENGTHS, linear_probe, standardiser
+from course_lib.evaluate.checks import check_features, check_same_width
+from course_lib.evaluate.probe import STRENGTHS, linear_probe, standardiser
 
 
 def factor_probe(

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..data.types import Images
-from .checks import check_features
+from course_lib.data.types import Images
+from course_lib.evaluate.checks import check_features
 
 
 class RawPixels(nn.Module):

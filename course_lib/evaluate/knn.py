@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .checks import check_features, check_labels, check_same_width
+from course_lib.evaluate.checks import check_features, check_labels, check_same_width
 
 CHUNK_BYTES = 64 * 2**20  # of similarities held at a time
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .checks import check_features, check_labels, check_same_width
-from .knn import accuracy
+from course_lib.evaluate.checks import check_features, check_labels, check_same_width
+from course_lib.evaluate.knn import accuracy
 
-STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,9 @@ class ProbeResult:
     """What `linear_probe` found.
 
     probe: the one fitted on train and val. top1, top5: its accuracy on test, in percent.
-    l2: the strength chosen. val_top1: strength -> accuracy on val, in percent. at_end: "strongest" or "weakest" where
-    val chose an end of the grid, so that a wider grid might do better; None otherwise.
-    converged: whether every fit, along the whole path, reached its gradient tolerance.
+    l2: the strength chosen. val_top1: strength that was tried -> accuracy on val, in percent. at_end: "strongest" or
+    "weakest" where an end of the grid is better on val by more than chance, so that a wider grid might do better; None
+    otherwise. converged: whether every fit, along the whole path, reached its gradient tolerance.
     """
 
     probe: Probe
@@ -66,7 +66,7 @@ def fit_probe(
     l2: float,
     classes: int | None = None,
     start: Probe | None = None,
-    tolerance: float = 3e-5,
+    tolerance: float = 1e-4,
     max_iter: int = 500,
 ) -> Probe:
     """Multinomial logistic regression on standardised features, by full-batch L-BFGS.
@@ -121,7 +121,10 @@ class _Problem:
         if start is None:
             v, bias = root.new_zeros(d, self.classes), root.new_zeros(self.classes)
         else:
-            v, bias = root @ start.weight.double(), start.bias.to(torch.float64, copy=True)
+            # The same scores, where the features were standardised by another mean and deviation.
+            shift = ((self.mean - start.mean) / start.std).double() @ start.weight.double()
+            v = root @ (start.weight * (self.std / start.std)[:, None]).double()
+            bias = start.bias.double() + shift
         optimizer = torch.optim.LBFGS(
             [v.requires_grad_(), bias.requires_grad_()], max_iter=max_iter, history_size=20,
             tolerance_grad=tolerance, tolerance_change=0, line_search_fn="strong_wolfe",
@@ -154,12 +157,13 @@ def linear_probe(
     *,
     classes: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
-    tolerance: float = 3e-5,
+    tolerance: float = 1e-4,
     max_iter: int = 500,
 ) -> ProbeResult:
     """`fit_probe` on train for each strength, the best on val refitted on train + val, and test scored once.
 
-    Strengths are tried from strong to weak, each fit starting from the last; of equals on val the strongest is chosen.
+    Strengths are tried from strong to weak, each fit starting from the last, until val falls by more than a standard
+    error of its best accuracy: weaker ones overfit more. Of equals on val the strongest is chosen.
     Standardising uses train alone while choosing, and train + val for the refit. Raises as `fit_probe`.
     """
     parts = {"train": (train_z, train_y), "val": (val_z, val_y), "test": (test_z, test_y)}
@@ -174,6 +178,8 @@ def linear_probe(
     for l2 in grid:
         fits.append(problem.solve(l2, fits[-1] if fits else None, tolerance, max_iter))
         val_top1[l2] = accuracy(fits[-1].scores(val_z), val_y)
+        if val_top1[l2] < max(val_top1.values()) - _standard_error(max(val_top1.values()), len(val_y)):
+            break
     best = max(fits, key=lambda fit: val_top1[fit.l2])  # the first of equals: the strongest
     del problem  # a copy of the features, and the refit makes a larger one
     probe = _Problem(torch.cat([train_z, val_z]), torch.cat([train_y, val_y]), classes).solve(
@@ -185,15 +191,20 @@ def linear_probe(
         top5=accuracy(scores, test_y, top=5),
         l2=best.l2,
         val_top1=val_top1,
-        at_end=_end(grid, best.l2, val_top1),
+        at_end=_end(grid, best.l2, val_top1, len(val_y)),
         converged=probe.converged and all(fit.converged for fit in fits),
     )
 
 
-def _end(grid: list[float], chosen: float, val_top1: dict[float, float]) -> str | None:
-    """Which end of the grid was chosen, where it beat its neighbour: an end that only equals it promises nothing."""
-    if len(grid) > 1 and chosen == grid[0] and val_top1[grid[0]] > val_top1[grid[1]]:
-        return "strongest"
-    if len(grid) > 1 and chosen == grid[-1]:
-        return "weakest"
+def _standard_error(top1: float, n: int) -> float:
+    """How far an accuracy on n pictures, in percent, lies from the true one by chance."""
+    return (top1 * (100 - top1) / n) ** 0.5
+
+
+def _end(grid: list[float], chosen: float, val_top1: dict[float, float], n: int) -> str | None:
+    """Which end of the grid was chosen, where it beats its neighbour by more than chance: less promises nothing."""
+    margin = _standard_error(val_top1[chosen], n)
+    for name, end, neighbour in (("strongest", 0, 1), ("weakest", -1, -2)):
+        if len(grid) > 1 and chosen == grid[end] and val_top1[chosen] > val_top1[grid[neighbour]] + margin:
+            return name
     return None

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from ..data.types import Dataset
-from .collapse import feature_std, rankme, uniformity
-from .features import encoder_device, features
-from .knn import knn
-from .probe import ProbeResult, linear_probe
+from course_lib.data.types import Dataset
+from course_lib.evaluate.collapse import feature_std, rankme, uniformity
+from course_lib.evaluate.features import encoder_device, features
+from course_lib.evaluate.knn import knn
+from course_lib.evaluate.probe import ProbeResult, linear_probe
 
 K, TEMPERATURE = 20, 0.07
 

@@ -7,8 +7,8 @@ import dataclasses
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .checks import check_labels
-from .knn import nearest
+from course_lib.evaluate.checks import check_labels
+from course_lib.evaluate.knn import nearest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class Batch:
     """What a method sees of the data at one step.
 
-    x: uint8 `[N, 3, H, W]`, the pictures as they are.
+    x: uint8 `[N, 3, H, W]`, the pictures as they are; clips `[N, T, 3, H, W]` for a method that needs those.
     index: int64 `[N]`, which pictures of the training set these are.
     y: int64 `[N]`, or None unless the method's class sets `needs_labels`.
     extra: whatever else a method asked for, such as captions; None for most.
@@ -34,11 +34,15 @@ class Method(nn.Module):
     encoder: the part that is kept and evaluated.
     views: uint8 pictures in, random views in [0, 1] out.
 
+    needs_labels: its batches have labels. needs_clips: they are clips, `x` `[N, T, 3, H, W]`. smallest_batch: how many
+    pictures its loss makes sense of.
+
     Whatever a method remembers from step to step (a teacher, a queue, a centre) is a module or a buffer, so that it is
     in `state_dict()` and a run resumes exactly.
     """
 
     needs_labels = False
+    needs_clips = False
     smallest_batch = 2
 
     def __init__(self, encoder: nn.Module, views: nn.Module):

@@ -2,8 +2,8 @@
 
 from course_lib.parts.ema import cosine_momentum, ema_update
 from course_lib.parts.gather import gather
-from course_lib.parts.patches import patchify, random_masking, unpatchify
+from course_lib.parts.patches import grid_crops, patchify, random_masking, unpatchify
 from course_lib.parts.precision import check_pair, full_precision
 
-__all__ = ["check_pair", "cosine_momentum", "ema_update", "full_precision", "gather", "patchify", "random_masking",
-           "unpatchify"]
+__all__ = ["check_pair", "cosine_momentum", "ema_update", "full_precision", "gather", "grid_crops", "patchify",
+           "random_masking", "unpatchify"]

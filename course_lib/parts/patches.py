@@ -1,4 +1,4 @@
-"""Pictures as sequences of patches, and which of them are hidden."""
+"""Pictures as sequences of patches: side by side, some of them hidden, or cut from a grid with gaps."""
 
 from __future__ import annotations
 
@@ -47,3 +47,34 @@ def random_masking(
     shuffle = torch.rand(n, length, device=device).argsort(1)
     restore = shuffle.argsort(1)
     return shuffle[:, :visible], restore >= visible, restore
+
+
+def grid_crops(
+    x: Float[Tensor, "n c h w"], size: int, *, jitter: int = 0, tiles: int = 3, cell: int | None = None
+) -> Float[Tensor, "n t c s s"]:
+    """One square crop of `size` pixels from each cell of a grid of T = tiles × tiles cells, in reading order.
+
+    cell: the cells' side in pixels; by default the largest that fits. The grid lies in the middle of the picture.
+    jitter: how many pixels a crop may lie off its cell's middle, in each direction; drawn for every crop by itself.
+    Two neighbours are cell − size pixels apart on average, and cell − size − 2·jitter at least. A cell that is an odd
+    number of pixels wider than its crop has its middle half a pixel up and to the left.
+
+    Raises ValueError where the grid does not fit the picture, or a crop its cell.
+    """
+    n, _, h, w = x.shape
+    cell = cell or max(1, min(h, w) // tiles)
+    if tiles * cell > min(h, w):
+        raise ValueError(f"a grid of {tiles}×{tiles} cells of {cell} pixels does not fit a picture of {h}×{w}: "
+                         f"choose cells of at most {min(h, w) // tiles}")
+    if size < 1 or jitter < 0 or size + 2 * jitter > cell:
+        raise ValueError(f"a crop of {size} pixels that moves by {jitter} either way does not fit a cell of {cell}: "
+                         "make the crop or the jitter smaller, or the picture larger")
+    first = torch.arange(tiles, device=x.device) * cell + (cell - size) // 2
+    top = (h - tiles * cell) // 2 + first.repeat_interleave(tiles)
+    left = (w - tiles * cell) // 2 + first.repeat(tiles)
+    move = torch.randint(-jitter, jitter + 1, (2, n, tiles**2), device=x.device)
+    pixel = torch.arange(size, device=x.device)
+    rows = (top + move[0])[:, :, None, None] + pixel[:, None]
+    columns = (left + move[1])[:, :, None, None] + pixel
+    picture = torch.arange(n, device=x.device)[:, None, None, None]
+    return x.permute(0, 2, 3, 1)[picture, rows, columns].permute(0, 1, 4, 2, 3)

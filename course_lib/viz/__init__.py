@@ -1,10 +1,10 @@
 """Figures: what an encoder has learned, to look at. Each function returns a matplotlib Figure and trains nothing."""
 
-from .curves import curves
-from .dashboards import bars, side_by_side, spectrum
-from .maps import scatter2d, umap, umap_grid
-from .neighbours import neighbours
-from .pictures import grid, rows, views
+from course_lib.viz.curves import curves
+from course_lib.viz.dashboards import bars, side_by_side, spectrum
+from course_lib.viz.maps import scatter2d, umap, umap_grid
+from course_lib.viz.neighbours import neighbours
+from course_lib.viz.pictures import grid, rows, views
 
 __all__ = ["bars", "curves", "grid", "neighbours", "rows", "scatter2d", "side_by_side", "spectrum", "umap", "umap_grid",
            "views"]

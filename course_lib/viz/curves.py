@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from . import style
-from .inputs import named
+from course_lib.viz import style
+from course_lib.viz.inputs import named
 
 
 class HasLogs(Protocol):

@@ -8,13 +8,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..data.types import Images
-from ..evaluate.collapse import rankme
-from . import style
-from .curves import draw_lines
-from .inputs import as_images, features_of, named, some
-from .neighbours import APART, FRAMED, caption, choose, draw_rows, search
-from .pictures import EDGE, Sheet, cell_size, pixels_of
+from course_lib.data.types import Images
+from course_lib.evaluate.collapse import rankme
+from course_lib.viz import style
+from course_lib.viz.curves import draw_lines
+from course_lib.viz.inputs import as_images, features_of, named, some
+from course_lib.viz.neighbours import APART, FRAMED, caption, choose, draw_rows, search
+from course_lib.viz.pictures import EDGE, Sheet, cell_size, pixels_of
 
 
 def side_by_side(encoders: Mapping[str, nn.Module | Tensor], images: Images | Tensor, *, queries: int = 4, k: int = 5,
@@ -73,8 +73,13 @@ def bars(table: Mapping[str, float], *, lines: Mapping[str, float] | None = None
 
     # The axis goes on to the right until every text that starts at a value has its room.
     room = wide - 60 - max(map(style.text_width, names))
-    texts = [(v, say(v)) for v in table.values()] + [(v, f"{name} {say(v)}") for name, v in lines.items()]
-    right = max(low + (max(v, 0) - low) / max(0.2, 1 - (style.text_width(t) + 24) / room) for v, t in texts) or 1.0
+    labels = {name: f"{name} {say(value)}" for name, value in lines.items()}
+    # The label of a line far to the right stands at its left, where there is room for it.
+    leftward = {name for name, value in lines.items()
+                if value > 0.6 * float(values.max()) and style.text_width(labels[name]) < room / 2}
+    texts = [(v, say(v)) for v in table.values()] + [(v, labels[n]) for n, v in lines.items() if n not in leftward]
+    right = max(low + (max(v, 0) - low) / max(0.2, 1 - (style.text_width(t) + 24) / room) for v, t in texts)
+    right = max(right, 1.02 * float(values.max())) or 1.0
     step = 8 / room * (right - low)
     axes.barh(range(len(names)), list(table.values()), height=0.68, color=style.LINES[0], zorder=2)
     for i, value in enumerate(table.values()):
@@ -84,9 +89,13 @@ def bars(table: Mapping[str, float], *, lines: Mapping[str, float] | None = None
     for i, (name, value) in enumerate(sorted(lines.items(), key=lambda item: -item[1])):
         level = -0.95 - 0.75 * i
         axes.plot([value, value], [len(names) - 0.5, level - 0.3], ls="--", lw=2, color=style.INK, zorder=3)
-        axes.text(value + step, level, f"{name} {say(value)}", fontsize=style.MEDIUM, color=style.INK, va="center")
+        x, side = (value - step, "right") if name in leftward else (value + step, "left")
+        axes.text(x, level, labels[name], fontsize=style.MEDIUM, color=style.INK, va="center", ha=side, zorder=4,
+                  bbox={"fc": "white", "ec": "none", "pad": 1})
     axes.set_yticks(range(len(names)), names, fontsize=style.MEDIUM)
     axes.set(xlim=(low, right), ylim=(len(names) - 0.5, -0.6 - 0.75 * len(lines)), xlabel=unit)
+    if unit == "%":
+        axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= min(right, 100)])
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ..data.types import Dataset, Images
-from ..evaluate.checks import check_features
-from ..evaluate.features import features
+from course_lib.data.types import Dataset, Images
+from course_lib.evaluate.checks import check_features
+from course_lib.evaluate.features import features
 
 
 def as_images(pictures: Images | Tensor) -> Images:

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from torch import Tensor, nn
 
-from ..data.types import Images
-from . import style
-from .inputs import as_images, features_of, named, some
-from .pictures import EDGE, Sheet, cell_size, pixels_of
+from course_lib.data.types import Images
+from course_lib.viz import style
+from course_lib.viz.inputs import as_images, features_of, named, some
+from course_lib.viz.pictures import EDGE, Sheet, cell_size, pixels_of
 
 HEIGHT = 640  # of a map, in pixels
 THUMBNAILS = 18  # at most, or they hide the points

@@ -9,11 +9,11 @@ from jaxtyping import Int64
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..data.types import Images
-from ..evaluate.retrieval import retrieval
-from . import style
-from .inputs import as_images, class_name, features_of, some
-from .pictures import EDGE, Sheet, cell_size, pixels_of
+from course_lib.data.types import Images
+from course_lib.evaluate.retrieval import retrieval
+from course_lib.viz import style
+from course_lib.viz.inputs import as_images, class_name, features_of, some
+from course_lib.viz.pictures import EDGE, Sheet, cell_size, pixels_of
 
 LIMIT = 5000  # pictures searched: enough to look at, and quickly done
 AGREE, DISAGREE = "✓", "✗"

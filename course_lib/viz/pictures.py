@@ -11,9 +11,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.types import Images
-from . import style
-from .inputs import as_images, class_name, named
+from course_lib.data.types import Images
+from course_lib.viz import style
+from course_lib.viz.inputs import as_images, class_name, named
 
 GAP = 4
 EDGE = 10
@@ -32,7 +32,7 @@ class Sheet:
         lines += [(line, style.MEDIUM, "normal") for line in style.wrap(subtitle, room)]
         self.top = EDGE + sum(style.line_height(size) for _, size, _ in lines) + 9
         self.width, self.height = width, height + self.top
-        self.figure = style.Drawing(self.width, self.height, f"{title}. {subtitle}" if subtitle else title)
+        self.figure = style.Drawing(self.width, self.height, f"{title} {subtitle}".strip())
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, self.width), ylim=(self.height, 0))
         self.axes.axis("off")
         y = EDGE

@@ -248,6 +248,28 @@ def test_a_clip_does_not_depend_on_how_many_are_drawn():
     assert torch.equal(toybox.clips(7).x[:3], toybox.clips(3).x)
 
 
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (slice(1, 4), [1, 2, 3]),
+        ([4, 0], [4, 0]),
+        (torch.tensor([2, 2]), [2, 2]),
+        (torch.tensor([True, False, False, True, False]), [0, 3]),
+        (-1, [4]),
+    ],
+)
+def test_slices_of_clips_and_clips_on_a_device_are_clips(index, rows):
+    clips = toybox.clips(5, frames=3)
+    for some in (clips[index], clips[index].to("cpu")):
+        assert isinstance(some, toybox.Clips) and len(some) == len(rows) and some.classes == clips.classes
+        for name in ("x", "masks", "y"):
+            assert torch.equal(getattr(some, name), getattr(clips, name)[rows]), name
+        for name, values in clips.factors.items():
+            assert torch.equal(some.factors[name], values[rows]), name
+    moved = clips.to("meta")
+    assert {t.device.type for t in (moved.x, moved.masks, moved.y, *moved.factors.values())} == {"meta"}
+
+
 # ------------------------------------------------------------------------------------------------------ data set
 
 

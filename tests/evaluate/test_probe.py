@@ -65,6 +65,13 @@ def test_starting_from_another_probe_changes_the_way_and_not_the_end():
     assert not first.bias.requires_grad and not warm.weight.requires_grad
 
 
+def test_a_start_counts_with_the_features_it_was_standardised_by():
+    z, y = problem(200)
+    first = fit_probe(z, y, l2=1e-2, tolerance=1e-7)
+    moved = fit_probe(3 * z + 7, y, l2=1e-2, start=first, max_iter=1, tolerance=1e9)
+    torch.testing.assert_close(moved.scores(z), first.scores(z))
+
+
 def test_fitting_works_where_gradients_are_off():
     z, y = problem(50)
     with torch.no_grad():
@@ -92,12 +99,13 @@ def test_constant_dimensions_carry_nothing_and_break_nothing():
 
 def test_strength_is_chosen_on_val_refitted_on_both_and_test_scored_once():
     train, val, test = problem(60, d=40), problem(200, d=40, seed=2), problem(300, d=40, seed=3)
-    result = linear_probe(*train, *val, *test, classes=4)
-    by_hand = {l2: accuracy(fit_probe(*train, l2=l2, classes=4).scores(val[0]), val[1]) for l2 in result.val_top1}
+    result = linear_probe(*train, *val, *test, classes=4, tolerance=1e-6)
+    fits = {l2: fit_probe(*train, l2=l2, classes=4, tolerance=1e-6) for l2 in result.val_top1}
+    by_hand = {l2: accuracy(fit.scores(val[0]), val[1]) for l2, fit in fits.items()}
     assert result.val_top1 == pytest.approx(by_hand, abs=1)  # a probe that starts elsewhere may flip one in 200
     assert result.val_top1[result.l2] == max(result.val_top1.values())
     both = (torch.cat([train[0], val[0]]), torch.cat([train[1], val[1]]))
-    refitted = fit_probe(*both, l2=result.l2, classes=4)
+    refitted = fit_probe(*both, l2=result.l2, classes=4, tolerance=1e-6)
     torch.testing.assert_close(result.probe.mean, both[0].mean(0))
     torch.testing.assert_close(result.probe.weight, refitted.weight, rtol=1e-2, atol=1e-3)
     assert result.top1 == accuracy(result.probe.scores(test[0]), test[1])
@@ -123,12 +131,24 @@ def test_a_few_rows_far_out_do_not_keep_it_from_the_minimum():
 
 def test_an_end_of_the_grid_is_reported():
     noisy = [part for n, seed in ((150, 0), (500, 2), (20, 3)) for part in problem(n, d=30, spread=0.3, seed=seed)]
-    assert linear_probe(*noisy, strengths=(1e-3, 1e-4, 1e-5)).at_end == "strongest"
+    assert linear_probe(*noisy, strengths=(1e-3, 1e-5)).at_end == "strongest"
+    near = linear_probe(*noisy, strengths=(1e-3, 1e-4))
+    assert near.at_end is None and near.val_top1[1e-3] > near.val_top1[1e-4], "an end that is better by chance alone"
     clean = (*problem(400), *problem(400, seed=2), *problem(20, seed=3))
     assert linear_probe(*clean, strengths=(1e4, 1e3, 1e-1)).at_end == "weakest"
     assert linear_probe(*clean, strengths=(1e3, 1e-1, 1e2)).at_end == "weakest"  # any order will do
     assert linear_probe(*noisy, strengths=(1.0, 1e-3, 1e-5)).at_end is None
     assert linear_probe(*clean, strengths=(1e-2,)).at_end is None
+
+
+def test_strengths_that_only_overfit_more_are_not_tried():
+    noisy = [part for n, seed in ((150, 0), (500, 2), (20, 3)) for part in problem(n, d=30, spread=0.3, seed=seed)]
+    grid = (1e-3, 1e-5, 1e-6)
+    every = {l2: accuracy(fit_probe(*noisy[:2], l2=l2).scores(noisy[2]), noisy[3]) for l2 in grid}
+    best = max(every.values())
+    below = [l2 for l2 in grid if every[l2] < best - (best * (100 - best) / 500) ** 0.5]
+    assert below == [1e-5, 1e-6], f"the data should overfit at the second strength: {every}"
+    assert list(linear_probe(*noisy, strengths=grid).val_top1) == [1e-3, 1e-5]
 
 
 def test_of_equals_the_strongest_is_chosen_and_is_no_end_to_warn_of():

@@ -11,19 +11,31 @@ import course_lib as cl
 from course_lib import methods
 from course_lib.data.types import Images
 from course_lib.methods import MAE, Batch, Method, Supervised
+from course_lib.methods.pretext.colorization import Lightness
+from course_lib.methods.pretext.split_brain import SplitEncoder
 from course_lib.nets import convnet, vit
 
 NAMES = sorted(name for name in methods.__all__ if name not in ("Method", "Batch"))
 
 
+def encoder(name):
+    """The smallest one of the kind that a method wants."""
+    if name == "MAE":
+        return vit(dim=16, depth=1, heads=2)
+    if name == "SplitBrain":
+        return SplitEncoder(convnet((8, 12), 16), convnet((8, 12), 16))
+    return Lightness(convnet((8, 12), 16)) if name in ("Colorizer", "VideoColorizer") else convnet((8, 12), 16)
+
+
 def build(name, seed=0):
     torch.manual_seed(seed)
-    return getattr(methods, name)(vit(dim=16, depth=1, heads=2) if name == "MAE" else convnet((8, 12), 16))
+    return getattr(methods, name)(encoder(name))
 
 
-def batch(n=6):
+def batch(name="", n=6):
     draw = torch.Generator().manual_seed(9)
-    x = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    clip = (4,) if getattr(methods, name, Method).needs_clips else ()
+    x = torch.randint(256, (n, *clip, 3, 32, 32), dtype=torch.uint8, generator=draw)
     return Batch(x, torch.arange(n), torch.arange(n) % 10)
 
 
@@ -36,18 +48,18 @@ def outputs(method, batch, seed=3):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loss_is_a_finite_scalar_with_what_is_worth_plotting(name):
     method = build(name)
-    out = outputs(method, batch())
+    out = outputs(method, batch(name))
     assert all(value.shape == () and value.isfinite() for value in out.values())
     assert out["loss"].dtype == torch.float32 and out["loss"].requires_grad
     torch.manual_seed(3)
-    again = method(batch())  # forward is the loss, for DistributedDataParallel
+    again = method(batch(name))  # forward is the loss, for DistributedDataParallel
     torch.testing.assert_close(again["loss"] if isinstance(again, dict) else again, out["loss"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_weight_that_is_trained(name):
     method = build(name)
-    outputs(method, batch())["loss"].backward()
+    outputs(method, batch(name))["loss"].backward()
     for parameter_name, p in method.named_parameters():
         if not p.requires_grad:
             assert p.grad is None, f"{parameter_name} is frozen and has a gradient"
@@ -62,25 +74,25 @@ def test_gradients_reach_every_weight_that_is_trained(name):
 def test_everything_remembered_is_saved(name):
     method, other = build(name), build(name, seed=1)
     for step in range(3):
-        outputs(method, batch(), seed=step)
+        outputs(method, batch(name), seed=step)
         method.after_step((step + 1) / 3)
-    assert outputs(other, batch())["loss"] != outputs(method, batch())["loss"]
+    assert outputs(other, batch(name))["loss"] != outputs(method, batch(name))["loss"]
     missing = other.load_state_dict(method.state_dict())
     assert not missing.missing_keys and not missing.unexpected_keys
-    first, second = outputs(method, batch()), outputs(other, batch())
+    first, second = outputs(method, batch(name)), outputs(other, batch(name))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_leave_autocast_in_float32(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = outputs(build(name), batch())
+        out = outputs(build(name), batch(name))
     assert out["loss"].dtype == torch.float32 and out["loss"].isfinite()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_are_read_only_where_they_are_needed(name):
-    method, whole = build(name), batch()
+    method, whole = build(name), batch(name)
     if method.needs_labels:
         assert outputs(method, whole)["loss"] != outputs(method, Batch(whole.x, whole.index, whole.y.flip(0)))["loss"]
     else:
@@ -89,7 +101,7 @@ def test_labels_are_read_only_where_they_are_needed(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_picture_trains_or_is_refused_in_one_sentence(name):
-    method, one = build(name), Images(batch(1).x, batch(1).y, tuple("abcdefghij"))
+    method, one = build(name), Images(batch(n=1).x, batch(n=1).y, tuple("abcdefghij"))
     if method.smallest_batch == 1:
         assert math.isfinite(cl.fit(method, one, epochs=1, batch_size=1, precision="float32", device="cpu")["loss"][0])
     else:
@@ -102,10 +114,11 @@ def test_one_picture_trains_or_is_refused_in_one_sentence(name):
     (torch.zeros(4, 3, 32, 32, dtype=torch.int64), TypeError, "uint8 in 0..255 or floats"),
     (torch.full((4, 3, 32, 32), 255.0), ValueError, "divide by 255"),
     (torch.full((4, 3, 32, 32), torch.nan), ValueError, "got values from nan"),
-    (torch.zeros(4, 1, 32, 32), ValueError, r"shape \[N, 3, H, W\]"),
+    (torch.zeros(4, 1, 32, 32), ValueError, r"\[N, (T, )?3, H, W\]"),
 ])
 def test_pictures_that_are_none_are_refused(name, x, error, message):
     with pytest.raises(error, match=message):
+        x = x[:, None].expand(-1, 4, -1, -1, -1) if getattr(methods, name).needs_clips else x
         build(name).loss(Batch(x, torch.arange(4), torch.arange(4)))
 
 
@@ -140,4 +153,4 @@ def test_a_method_without_a_loss_says_so():
 
 
 def test_a_batch_knows_its_length():
-    assert len(batch(5)) == 5
+    assert len(batch(n=5)) == 5

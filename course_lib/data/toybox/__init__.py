@@ -1,7 +1,8 @@
 """Toybox: a small painted world with exact ground truth, drawn by the library itself.
 
 Measured by `tests/bench/toybox_figures.py`, 18,000 training and 4,000 test pictures of 32×32: kNN on raw pixels
-(cosine, k = 20) finds the class of 41.4 % of the test pictures.
+(cosine, k = 20) finds the class of 41.4 % of the test pictures, a linear probe on an untrained convnet that of 53.2 %,
+and a convnet trained with labels for 12 epochs that of 99.6 %. Two slow cores draw 6,400 pictures a second.
 
 factors, each `[N]`:
     class       int64   as `y`
@@ -17,16 +18,16 @@ factors, each `[N]`:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from ..types import Dataset, Images
-from .paint import Dice, wave
-from .places import PLACES
-from .scene import BACKGROUNDS, CLASSES, COLOURS, feet, paint_scene, roll_factors
+from course_lib.data.toybox.paint import Dice, wave
+from course_lib.data.toybox.places import PLACES
+from course_lib.data.toybox.scene import BACKGROUNDS, CLASSES, COLOURS, feet, paint_scene, roll_factors
+from course_lib.data.types import Dataset, Images
 
 __all__ = ["BACKGROUNDS", "CLASSES", "COLOURS", "Clips", "captions", "clips", "dataset", "draw", "factors", "paint"]
 
@@ -102,7 +103,7 @@ def dataset(*, size: int = 32, limit: int | None = None, seed: int = 0) -> Datas
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """Short films of one thing that hops across a place.
+    """Short films of one thing that hops across a place. Slicing and `.to(device)` give `Clips` again.
 
     x: uint8 `[N, T, 3, H, W]`. masks: uint8 `[N, T, H, W]`, 1 where the thing is. y: int64 `[N]`, its class.
     factors: as for pictures, but `[N, T]`.
@@ -116,6 +117,18 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __getitem__(self, index) -> Clips:
+        """Slice, integer or boolean tensor, or list of ints; a single int gives one clip, still as `Clips`."""
+        return self._each(lambda t: t[[index] if isinstance(index, int) else index])
+
+    def to(self, device) -> Clips:
+        """The same clips on another device."""
+        return self._each(lambda t: t.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Clips:
+        parts = {name: change(getattr(self, name)) for name in ("x", "masks", "y")}
+        return dataclasses.replace(self, **parts, factors={name: change(t) for name, t in self.factors.items()})
 
 
 def clips(n: int, frames: int = 8, *, size: int = 32, seed: int = 0) -> Clips:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .paint import INK, WHITE, Canvas, Dice, between, box, choose, circle, ellipse, flat, wave
+from course_lib.data.toybox.paint import INK, WHITE, Canvas, Dice, between, box, choose, circle, ellipse, flat, wave
 
 
 def fade(c: Canvas, top: Tensor, bottom: Tensor, start, end) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from .paint import INK, Canvas, Dice, circle, flat
-from .places import PLACES, litter
-from .things import FOOT, THINGS
+from course_lib.data.toybox.paint import INK, Canvas, Dice, circle, flat
+from course_lib.data.toybox.places import PLACES, litter
+from course_lib.data.toybox.things import FOOT, THINGS
 
 CLASSES = tuple(THINGS)
 BACKGROUNDS = tuple(PLACES)

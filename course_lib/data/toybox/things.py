@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .paint import (
+from course_lib.data.toybox.paint import (
     INK,
     WHITE,
     Canvas,

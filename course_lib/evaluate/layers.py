@@ -1,0 +1,71 @@
+"""Layer by layer: how well a linear map reads the classes out of each stage of an encoder.
+
+A pretext task is seldom what one wants in the end: the last stages specialise in it, and what is general peaks earlier.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.data.types import Dataset
+from course_lib.evaluate.features import _frozen, encoder_device, features
+from course_lib.evaluate.probe import linear_probe
+
+
+class Stage(nn.Module):
+    """One stage of an encoder as an encoder of its own: its map, averaged over the cells of a g×g grid, as one vector.
+
+    g is the largest with at most `numbers` numbers in all, C·g², and at most the map's own side; it is at least 1.
+    stage: which entry of `encoder.stages(x)`, or None for the picture itself.
+    """
+
+    def __init__(self, encoder: nn.Module, stage: int | None, numbers: int):
+        super().__init__()
+        self.encoder, self.stage, self.numbers = encoder, stage, numbers
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        maps = x if self.stage is None else self.encoder.stages(x)[self.stage]
+        _, channels, height, width = maps.shape
+        grid = max(1, min(math.isqrt(self.numbers // channels), height, width))
+        return F.adaptive_avg_pool2d(maps, grid).flatten(1)
+
+
+def layerwise(encoder: nn.Module, dataset: Dataset, *, numbers: int = 1024, batch_size: int = 512) -> dict[str, float]:
+    """Linear top-1 on test, in percent, of the pixels and of each stage: {"pixels", "stage 1", "stage 2", ...}.
+
+    Each map is averaged over a grid, so that every stage gives about as many features, at most `numbers`; else an
+    early map would win by its size alone. (Zhang, Isola and Efros 2016 do so with about 9,000 on ImageNet.) On
+    `convnet()` and 32×32 pictures they are 3·18² = 972, 32·5² = 800, 64·4² = 1024, 192·2² = 768 and 512·1² = 512; the
+    last is `encoder(x)` itself. The protocol is that of `evaluate`: `linear_probe` on features of the frozen encoder,
+    L2 strength chosen on val, refitted on train and val, test scored once for each stage.
+
+    Warns where a probe did not converge. Raises TypeError for an encoder without stages, ValueError for `numbers`
+    below 1, and as `features` and `linear_probe`.
+    """
+    if not hasattr(encoder, "stages"):
+        raise TypeError("layer by layer needs an encoder with stages(x), a list of maps, "
+                        f"got {type(encoder).__name__}: build one with cl.nets")
+    if numbers < 1:
+        raise ValueError(f"a stage needs at least 1 number, got numbers={numbers}: 1024 is the usual one")
+    home = encoder_device(encoder)
+    device = home if home is not None and home.type == "cuda" else torch.device("cpu")
+    parts = (dataset.train, dataset.val, dataset.test)
+    with _frozen(encoder), torch.no_grad():
+        depth = len(encoder.stages(dataset.train.x[:1].to(home or "cpu")))
+    top1 = {}
+    for stage in (None, *range(depth)):
+        name = "pixels" if stage is None else f"stage {stage + 1}"
+        net = Stage(encoder, stage, numbers)
+        data = [t for images in parts
+                for t in (features(net, images, batch_size=batch_size, device=device), images.y.to(device))]
+        result = linear_probe(*data, classes=len(dataset.classes))
+        if not result.converged:
+            warnings.warn(f"the probe of {name} stopped before its gradient was within the tolerance", stacklevel=2)
+        top1[name] = result.top1
+    return top1

@@ -1,0 +1,77 @@
+"""Split-brain: one half predicts the colours from the lightness, the other the reverse (Zhang, Isola and Efros 2017)"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib import augment
+from course_lib.methods.base import Batch, Method
+from course_lib.methods.pretext.colorization import Lightness, Painter, bin_loss, colour_bins, nearest_bin
+from course_lib.nets import Encoder
+from course_lib.parts.lab import rgb_to_lab
+
+
+def colours(x: Tensor) -> Float[Tensor, "n 3 h w"]:
+    """Pictures, uint8 or in [0, 1], as (1/2, a, b), with a and b from -110..110 to [0, 1]: their colours without L."""
+    lab = rgb_to_lab(x)
+    return 0.5 + torch.cat([torch.zeros_like(lab[:, :1]), lab[:, 1:] / 220], 1)
+
+
+class Colours(Lightness):
+    """An encoder that is given pictures in colour and sees the colours alone."""
+
+    see = staticmethod(colours)
+
+
+class SplitEncoder(Encoder):
+    """Two encoders side by side, each with its own part of the picture; their channels one after the other.
+
+    Two of half the weights, such as `nets.convnet((24, 48, 136), 256)`, are as large as one `nets.convnet()`.
+    """
+
+    def __init__(self, lightness_half: Encoder, colour_half: Encoder):
+        super().__init__()
+        self.lightness, self.colours = Lightness(lightness_half), Colours(colour_half)
+        self.dim = self.lightness.dim + self.colours.dim
+
+    def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
+        pairs = zip(self.lightness.stages(x), self.colours.stages(x), strict=True)
+        return [torch.cat(pair, 1) for pair in pairs]
+
+
+class SplitBrain(Method):
+    """Each half predicts, in bins, what the other half sees. The sum of both losses trains them, with no weight shared.
+
+    encoder: a `SplitEncoder`. grid: the side of a bin of ab. uniform: λ of `colorization.rebalance` for the bins of ab;
+        at 1 all weigh the same. L has 50 bins, as in the paper, and is not rebalanced.
+    """
+
+    def __init__(self, encoder: SplitEncoder, *, grid: float = 20, uniform: float = 1.0,
+                 views: nn.Module | None = None):
+        super().__init__(encoder, views or augment.weak())
+        if not isinstance(encoder, SplitEncoder):
+            raise TypeError("split-brain needs SplitEncoder(lightness_half, colour_half), "
+                            f"got {type(encoder).__name__}: give it two encoders of half the size")
+        self.uniform = uniform
+        self.register_buffer("colour_bins", colour_bins(grid))
+        self.register_buffer("lightness_bins", torch.arange(1.0, 100, 2)[:, None])
+        self.colour_painter = Painter(encoder.lightness.dim, len(self.colour_bins))
+        self.lightness_painter = Painter(encoder.colours.dim, len(self.lightness_bins))
+
+    def predict(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n q p p"], Float[Tensor, "n k p p"]]:
+        """Logits of the bins of ab, from L alone, and logits of the bins of L, from ab alone."""
+        return (self.colour_painter(self.encoder.lightness.maps(x)),
+                self.lightness_painter(self.encoder.colours.maps(x)))
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        x = self.views(batch.x)
+        to_ab, to_l = self.predict(x)
+        lab = F.adaptive_avg_pool2d(rgb_to_lab(x), to_ab.shape[2:])
+        ab, light = nearest_bin(lab[:, 1:], self.colour_bins), nearest_bin(lab[:, :1], self.lightness_bins)
+        loss_ab, loss_l = bin_loss(to_ab, ab, self.uniform), bin_loss(to_l, light, 1.0)
+        return {"loss": loss_ab + loss_l, "loss_colours": loss_ab, "loss_lightness": loss_l,
+                "accuracy": (to_ab.argmax(1) == ab).float().mean(),
+                "accuracy_lightness": (to_l.argmax(1) == light).float().mean()}

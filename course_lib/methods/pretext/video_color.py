@@ -1,0 +1,83 @@
+"""Video colourization: where was this a moment ago? (Vondrick et al. 2018, "Tracking emerges by colorizing videos")
+
+A grey frame may only copy colours from the frames before it. To copy the right ones, it has to find for each place
+where the same thing was then. So no one says how things move, and yet a mask on the first frame can be carried along.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from course_lib import augment
+from course_lib.methods.base import Batch, Method
+from course_lib.methods.pretext.colorization import colour_bins, nearest_bin
+from course_lib.parts import full_precision
+from course_lib.parts.lab import grey, rgb_to_lab
+from course_lib.parts.propagation import check_clips, propagate, similarity
+
+
+@full_precision
+def copy_loss(logits: Float[Tensor, "n p r"], right: Int64[Tensor, "n p"], colours: Int64[Tensor, "n r"]
+              ) -> Float[Tensor, ""]:
+    """Cross-entropy of the copied colour (equations 1 and 3): −log of the attention on references of the right colour.
+
+    Mean over places. One whose colour no reference has is left out, since no attention could copy it.
+    """
+    same = right[:, :, None] == colours[:, None]
+    cost = logits.logsumexp(2) - logits.masked_fill(~same, -torch.inf).logsumexp(2)
+    known = same.any(2)
+    return torch.where(known, cost, 0).sum() / known.sum().clamp(min=1)
+
+
+class VideoColorizer(Method):
+    """Frames in grey are embedded place by place, and the last of them copies its colours from the others.
+
+    encoder: `Lightness(encoder)`, so that it turns pictures grey by itself where it is evaluated on colour.
+    dim: of the embedding, a linear mix of all the encoder's stages on the grid of the first: early ones know where
+        things are, late ones what they are, and so every stage is trained.
+    references: how many frames to copy from, 3 in the paper. temperature: of the attention, in `track` too.
+    grid: the side of a bin of ab. The paper clusters ab into 16 first; fixed bins, 23 for a side of 40, are the same
+        for every data set and every run, and need no training.
+    """
+
+    needs_clips = True
+
+    def __init__(self, encoder: nn.Module, *, dim: int = 64, references: int = 3, temperature: float = 0.07,
+                 grid: float = 40.0):
+        super().__init__(encoder, nn.Identity())
+        self.references, self.temperature = references, temperature
+        self.register_buffer("bins", colour_bins(grid))
+        with torch.no_grad():  # in eval mode, so that batch norm does not take the blank picture for data
+            maps = encoder.eval().stages(next(encoder.parameters()).new_zeros(1, 3, 32, 32))
+        encoder.train()
+        self.heads = nn.ModuleList(nn.Conv2d(m.shape[1], dim, 1, bias=False) for m in maps)
+
+    def embed(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d p q"]:
+        """One vector for each place of the first stage, from the grey picture alone, whatever the encoder."""
+        maps = [head(m) for head, m in zip(self.heads, self.encoder.stages(grey(x)), strict=True)]
+        return sum(F.interpolate(m, maps[0].shape[2:], mode="bilinear") for m in maps)
+
+    def track(self, frames: Tensor, first: Tensor, **options) -> Tensor:
+        """`propagate` with these embeddings, in eval mode."""
+        mode = self.training
+        self.eval()
+        carried = propagate(self.embed, frames, first, **{"temperature": self.temperature, **options})
+        self.train(mode)
+        return carried
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        check_clips(batch.x, self.references + 1)
+        # Some frames of each clip, in order: what is a step or many away must be found again.
+        some = torch.randperm(batch.x.shape[1])[:self.references + 1].sort().values
+        x = augment.as_float(batch.x[:, some].flatten(0, 1))
+        z = self.embed(x)
+        colours = nearest_bin(F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], z.shape[2:]), self.bins)
+        z, colours = (t.unflatten(0, (len(batch), -1)) for t in (z.flatten(2), colours.flatten(1)))
+        right, colours = colours[:, -1], colours[:, :-1].flatten(1)
+        logits = similarity(z[:, -1], z[:, :-1].transpose(1, 2).flatten(2), self.temperature)
+        with torch.no_grad():
+            copied = logits.softmax(2) @ F.one_hot(colours, len(self.bins)).to(logits.dtype)
+        return {"loss": copy_loss(logits, right, colours), "accuracy": (copied.argmax(2) == right).float().mean()}
