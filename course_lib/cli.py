@@ -67,6 +67,7 @@ def measure(
 
 
 def say(result: dict) -> None:
+    """Print what a run measured, in one line."""
     measures = "  ".join(f"{k} {v:.1f}" for k, v in result["measures"].items())
     typer.echo(f"{result['name']}  {result['seconds']:.0f} s  {measures}")
 

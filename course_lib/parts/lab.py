@@ -50,10 +50,12 @@ def screen(x: Tensor) -> Tensor:
 
 
 def mix(matrix: Float[Tensor, "m 3"], x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n m h w"]:
+    """A matrix times the channels of every pixel."""
     return torch.einsum("ij,njhw->nihw", matrix.to(x), x)
 
 
 def check(x: Tensor) -> Float[Tensor, "n 3 h w"]:
+    """`x` as it is; raises ValueError unless it is pictures of floats."""
     if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
         raise ValueError("colours are converted in pictures [N, 3, H, W] of floats (RGB in [0, 1], or uint8), "
                          f"got {x.dtype} {list(x.shape)}: use x[None] for one picture, x.float() for integers")
