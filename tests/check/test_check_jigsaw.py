@@ -1,0 +1,155 @@
+"""The checkers of notebook 03: right answers pass, each slip is called by its name, and no answer crashes them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from course_lib.check import jigsaw as check
+from course_lib.methods.pretext import jigsaw
+
+CHECKERS = {"places_apart": check.places_apart, "farthest": check.farthest, "normalise_tiles": check.normalise_tiles,
+            "puzzle_loss": check.puzzle_loss}
+each_checker = pytest.mark.parametrize("run", CHECKERS.values(), ids=CHECKERS)
+
+
+@each_checker
+@pytest.mark.parametrize("empty", [..., None, lambda *a: ...])
+def test_an_empty_answer_waits(run, empty):
+    assert run(empty).state == "waiting" or (run is check.places_apart and callable(empty))
+
+
+@each_checker
+@pytest.mark.parametrize("strange", ["", [], lambda: 1, lambda *a: "x", object(), lambda *a: a, {"a": 3}, float("nan"),
+                                     lambda *a: torch.zeros(0)])
+def test_a_strange_answer_is_wrong_and_does_not_crash(run, strange):
+    verdict = run(strange)
+    assert verdict.state == "wrong" and verdict.text
+
+
+def says(verdict, words):
+    assert verdict.state == "wrong" and words in verdict.text, verdict
+
+
+# --- exercise 1 -------------------------------------------------------------------------------------------------------
+
+def test_eight_places_is_right():
+    assert check.places_apart(8).passed
+
+
+@pytest.mark.parametrize(("guess", "words"), [(9, "the most there can be"), (1, "in how many they agree"),
+                                              (4.5, "half of the time"), (7.5, "too low"), (8.4, "too high")])
+def test_a_wrong_guess_is_told_why(guess, words):
+    says(check.places_apart(guess), words)
+
+
+# --- exercise 2 -------------------------------------------------------------------------------------------------------
+
+def farthest(chosen, candidates):
+    distance = (candidates[:, None] != chosen).sum(2)
+    return int((distance.amin(1) * 1000 + distance.sum(1)).argmax())
+
+
+def by(worth):
+    """A search that takes the candidate for which `worth` of its distances [m, k] is largest."""
+    return lambda chosen, candidates: worth((candidates[:, None] != chosen).sum(2)).argmax()
+
+
+@pytest.mark.parametrize("answer", [farthest, check.farthest_slowly])
+def test_a_right_search_passes(answer):
+    assert check.farthest(answer).passed
+
+
+def test_the_reference_finds_the_librarys_set():
+    every = torch.tensor(list(itertools.permutations(range(4))))
+    chosen = every[:1]
+    while len(chosen) < 10:
+        chosen = torch.cat([chosen, every[[check.farthest_slowly(chosen, every)]]])
+    assert torch.equal(chosen, jigsaw.permutation_set(10, tiles=4))
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (by(lambda d: d.amin(1)), "of equals you take the first"),
+    (by(lambda d: d.sum(1)), "the largest sum alone"),
+    (by(lambda d: -d.amin(1)), "nearest to one of the chosen"),
+    (by(lambda d: d.amax(1)), "the farthest of the chosen"),
+    (by(lambda d: d[:, -1]), "chosen last"),
+    (by(lambda d: d[:, 0]), "the first permutation alone"),
+    (lambda chosen, candidates: 0, "another candidate than comparing"),
+    (lambda chosen, candidates: candidates[0], "must be one number, and it has shape [5]"),
+])
+def test_a_wrong_search_is_named(answer, words):
+    says(check.farthest(answer), words)
+
+
+# --- exercise 3 -------------------------------------------------------------------------------------------------------
+
+def normalise(tiles, *, over=(3, 4), correction=0, eps=0.01, power=1, centre=1):
+    std, mean = torch.std_mean(tiles, over, correction=correction, keepdim=True)
+    return (tiles - centre * mean) / (std + eps) ** power
+
+
+@pytest.mark.parametrize("answer", [normalise, check.normalised])
+def test_right_tiles_pass(answer):
+    assert check.normalise_tiles(answer).passed
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"over": (1, 3, 4)}, "those of the whole picture"), ({"over": (2, 3, 4)}, "over the colours too"),
+    ({"over": (0, 3, 4)}, "over the batch"), ({"power": 2}, "divide by the variance"),
+    ({"centre": 0}, "the mean is still there"), ({"correction": 1}, "divides by n − 1"),
+    ({"eps": 0}, "0.01 is missing"),
+    ({"eps": 0.5}, "other tiles than one by one"),
+])
+def test_wrong_tiles_are_named(options, words):
+    says(check.normalise_tiles(lambda tiles: normalise(tiles, **options)), words)
+
+
+# --- exercise 4 -------------------------------------------------------------------------------------------------------
+
+def puzzle(h, permutations, head, *, one=False, pooled=False, tile=False, undo=False, fixed=False, reduction="mean",
+           same=False):
+    """The notebook's solution; with one, pooled and tile it is the friend's."""
+    answer = torch.randint(len(permutations), (len(h),))
+    answer = torch.arange(len(h)) if fixed else answer[:1].expand(len(h)) if same else answer
+    order = permutations[answer[:1]].expand(len(h), -1) if one else permutations[answer]
+    order = order.argsort(1) if undo else order
+    shuffled = h.gather(1, order[:, :, None].expand_as(h))
+    scores = head(shuffled.mean(1) if pooled else shuffled.flatten(1))
+    return F.cross_entropy(scores, permutations[answer, 0] if tile else answer, reduction=reduction)
+
+
+def test_a_right_loss_passes():
+    assert check.puzzle_loss(puzzle).passed
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"one": True}, "all pictures are shuffled by one permutation, and the labels"),
+    ({"pooled": True}, "the head gets one vector of 5 numbers a picture, and nine of 5"),
+    ({"tile": True}, "the label is a tile's number"),
+    ({"one": True, "tile": True}, "all pictures are shuffled by one permutation, and the labels"),
+    ({"one": True, "pooled": True, "tile": True}, "the head gets one vector of 5 numbers"),
+    ({"undo": True}, "you undo the permutation"),
+    ({"fixed": True}, "every batch is shuffled by the same permutations"),
+    ({"same": True}, "draw one for each of them"),
+    ({"reduction": "sum"}, "you add up the losses"),
+])
+def test_mistakes_in_the_loss_are_named(options, words):
+    says(check.puzzle_loss(lambda h, permutations, head: puzzle(h, permutations, head, **options)), words)
+
+
+def test_a_loss_without_a_gradient():
+    says(check.puzzle_loss(lambda *a: puzzle(*a).detach()), "no gradient reaches the vectors")
+    says(check.puzzle_loss(lambda h, *a: puzzle(h.detach(), *a)), "no gradient reaches the vectors")
+
+
+def test_another_loss_shows_both_values():
+    says(check.puzzle_loss(lambda *a: puzzle(*a) + 1), "is right: the cross-entropy of which permutation")
+
+
+def test_orders_that_are_not_in_the_set():
+    says(check.puzzle_loss(lambda h, permutations, head: puzzle(h.flip(1), permutations, head)),
+         "is none of the permutations")

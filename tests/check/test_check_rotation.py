@@ -1,0 +1,174 @@
+"""The checkers of notebook 02: right answers pass, each slip is called by its name, and no answer crashes them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from course_lib.check import rotation as check
+from course_lib.methods.pretext import rotation
+from course_lib.parts import grid_crops
+
+CHECKERS = {"rotate4": check.rotate4, "half_blind": check.half_blind, "cut": check.cut,
+            "training_loss": check.training_loss}
+each_checker = pytest.mark.parametrize("run", CHECKERS.values(), ids=CHECKERS)
+
+
+@each_checker
+@pytest.mark.parametrize("empty", [..., None, lambda *a: ...])
+def test_an_empty_answer_waits(run, empty):
+    assert run(empty).state == "waiting" or (run is check.half_blind and callable(empty))
+
+
+@each_checker
+@pytest.mark.parametrize("strange", ["", [], lambda: 1, lambda *a: "x", object(), lambda *a: a, {"a": 3}, float("nan"),
+                                     lambda *a: torch.zeros(0)])
+def test_a_strange_answer_is_wrong_and_does_not_crash(run, strange):
+    verdict = run(strange)
+    assert verdict.state == "wrong" and verdict.text
+
+
+def says(verdict, words):
+    assert verdict.state == "wrong" and words in verdict.text, verdict
+
+
+# --- exercise 1 -------------------------------------------------------------------------------------------------------
+
+def turned(x, *, clockwise=False, repeat=False, by_picture=False, quarter=None, half=None, labels=None):
+    """The notebook's solution, with a place for each mistake."""
+    one = quarter or (lambda x: x.transpose(2, 3).flip(3 if clockwise else 2))
+    two = half or (lambda x: x.flip(2, 3))
+    pictures = torch.cat([x, one(x), two(x), one(x).flip(2, 3)])
+    found = torch.arange(4).repeat(len(x)) if repeat or by_picture else torch.arange(4).repeat_interleave(len(x))
+    if by_picture:
+        pictures = pictures.unflatten(0, (4, -1)).transpose(0, 1).flatten(0, 1)
+    return pictures, found if labels is None else labels(found)
+
+
+def test_right_turns_pass():
+    assert check.rotate4(rotation.rotate4).passed
+    assert check.rotate4(turned).passed
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"clockwise": True}, "you turn clockwise"),
+    ({"repeat": True}, "picture 1 of your answer is turned by 0 degrees, and its label says 90"),
+    ({"by_picture": True}, "the order is another"),
+    ({"quarter": lambda x: x.transpose(2, 3)}, "picture 3 of your answer is a mirror image"),
+    ({"half": lambda x: x.flip(2)}, "picture 6 of your answer is a mirror image"),
+    ({"half": lambda x: x.flip(1).flip(2, 3)}, "picture 6 of your answer is none of the pictures"),
+    ({"half": lambda x: x}, "each picture is wanted at each rotation once"),
+    ({"labels": lambda y: y.float()}, "whole numbers, int64"),
+    ({"labels": lambda y: F.one_hot(y, 4)}, "the labels must have shape [12], and it has [12, 4]"),
+    ({"labels": lambda y: torch.arange(4).repeat_interleave(3)}, "is one written by hand"),
+])
+def test_wrong_turns_are_named(options, words):
+    says(check.rotate4(lambda x: turned(x, **options)), words)
+
+
+def test_half_an_answer_waits():
+    assert check.rotate4(lambda x: (turned(x)[0], ...)).state == "waiting"
+
+
+def test_pictures_alone_are_not_enough():
+    says(check.rotate4(lambda x: turned(x)[0]), "the pair (pictures, labels) is wanted")
+
+
+# --- exercise 2 -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("guess", [math.log(2), 0.69, 0.7])
+def test_log_2_is_right(guess):
+    assert check.half_blind(guess).passed
+
+
+@pytest.mark.parametrize(("guess", "words"), [
+    (math.log(4), "that is log 4"), (0.5, "how often it is right"), (1.0, "to base 2"), (0.0, "would be perfect"),
+    (math.log10(2), "to base 10"), (0.8, "too high"), (0.6, "too low"), ("log 2", "must be a number")])
+def test_a_wrong_guess_is_told_why(guess, words):
+    says(check.half_blind(guess), words)
+
+
+# --- exercise 3 -------------------------------------------------------------------------------------------------------
+
+def cut(x, patch, gap, *, step=None, by_column=False):
+    starts = [k * (patch + gap if step is None else step(patch, gap)) for k in range(3)]
+    corners = [(r, c) for r in starts for c in starts]
+    corners = [corner[::-1] for corner in corners] if by_column else corners
+    return torch.stack([F.pad(x, (0, 30, 0, 30))[:, :, r : r + patch, c : c + patch] for r, c in corners], 1)
+
+
+def test_right_patches_pass():
+    assert check.cut(cut).passed
+    assert check.cut(check.cut_slowly).passed
+
+
+def test_the_reference_cuts_as_the_library_does():
+    x = torch.rand(2, 3, 18, 18)
+    torch.testing.assert_close(check.cut_slowly(x[:, :, 1:, 1:], 4, 2), grid_crops(x, 4, cell=6))
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"step": lambda patch, gap: patch}, "the patches touch"),
+    ({"step": lambda patch, gap: gap}, "from one patch's beginning to the next one's"),
+    ({"step": lambda patch, gap: patch + 2 * gap}, "counted twice"),
+    ({"by_column": True}, "down the columns"),
+    ({"step": lambda patch, gap: patch + gap + 1}, "other patches than cutting them one by one"),
+])
+def test_wrong_patches_are_named(options, words):
+    says(check.cut(lambda x, patch, gap: cut(x, patch, gap, **options)), words)
+
+
+def test_patches_that_lie_in_another_shape():
+    says(check.cut(lambda x, patch, gap: cut(x, patch, gap).transpose(0, 1)), "must have shape [2, 9, 3, 4, 4]")
+
+
+# --- exercise 4 -------------------------------------------------------------------------------------------------------
+
+def step(x, encoder, classifier, *, flip=3, repeat=False, softmax=False, quarters=4, reduction="mean"):
+    """The notebook's solution; with flip=2, repeat and softmax it is the friend's."""
+    if torch.rand(()) < 0.5:
+        x = x.flip(flip)
+    pictures = torch.cat([torch.rot90(x, k, (2, 3)) for k in range(quarters)])
+    label = torch.arange(4).repeat(len(x)) if repeat else torch.arange(quarters).repeat_interleave(len(x))
+    scores = classifier(encoder(pictures))
+    return F.cross_entropy(scores.softmax(1) if softmax else scores, label, reduction=reduction)
+
+
+def one_rotation_after_the_other(x, encoder, classifier):
+    return torch.stack([F.cross_entropy(classifier(encoder(torch.rot90(x, k, (2, 3)))), torch.full((len(x),), k))
+                        for k in range(4)]).mean()
+
+
+@pytest.mark.parametrize("answer", [step, one_rotation_after_the_other])
+def test_a_right_step_passes(answer):
+    assert check.training_loss(answer).passed
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"flip": 2}, "flipped upside down"),
+    ({"repeat": True}, "the labels do not fit the pictures"),
+    ({"softmax": True}, "takes a softmax itself"),
+    ({"softmax": True, "repeat": True}, "more than one mistake; one of them: F.cross_entropy takes a softmax itself"),
+    ({"quarters": 3}, "at 0, 90, 180 and 270 degrees"),
+    ({"reduction": "sum"}, "you add up the losses"),
+])
+def test_mistakes_in_the_step_are_named(options, words):
+    says(check.training_loss(lambda x, encoder, classifier: step(x, encoder, classifier, **options)), words)
+
+
+def test_the_friends_step_is_wrong_until_all_three_are_mended():
+    for options in ({"flip": 2, "repeat": True, "softmax": True}, {"flip": 2, "repeat": True}, {"flip": 2}):
+        assert check.training_loss(lambda *a, options=options: step(*a, **options)).state == "wrong"
+
+
+def test_a_step_without_a_gradient():
+    says(check.training_loss(lambda *a: step(*a).detach()), "no gradient reaches the encoder")
+    says(check.training_loss(lambda x, encoder, classifier: step(x, lambda v: encoder(v).detach(), classifier)),
+         "no gradient reaches the encoder")
+
+
+def test_another_loss_shows_both_values():
+    says(check.training_loss(lambda *a: step(*a) + 1), "is right: the cross-entropy of the four rotations")

@@ -1,0 +1,189 @@
+"""The checkers of notebook 06 agree with right answers, however they are written, and name each typical mistake."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from course_lib.check import video_colorization as check
+from course_lib.evaluate import region_similarity
+from course_lib.parts.propagation import similarity
+
+
+def copied_colours(target, references, colours, temperature, *, axis=2, normalise=1, times=False):
+    """The notebook's solution, with a place for each mistake."""
+    if normalise is not None:
+        target, references = F.normalize(target, dim=normalise), F.normalize(references, dim=normalise)
+    cosine = target.mT @ references
+    logits = cosine * temperature if times else cosine / temperature
+    return colours @ logits.softmax(axis).mT
+
+
+def with_exp(target, references, colours, temperature, share=True):
+    weights = (F.normalize(target, dim=1).mT @ F.normalize(references, dim=1) / temperature).exp()
+    return colours @ (weights / weights.sum(2, keepdim=True) if share else weights).mT
+
+
+def hard(target, references, colours, temperature):
+    best = similarity(target, references, temperature).argmax(2)
+    return colours.gather(2, best[:, None].expand(-1, colours.shape[1], -1))
+
+
+@pytest.mark.parametrize("answer", [copied_colours, check.slow_copy])
+def test_right_copies_pass(answer):
+    assert "✓ copied_colours: 5 properties hold" in repr(check.copied_colours(answer))
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"axis": 1}, "over the places of the target"),
+    ({"axis": 0}, "over the clips of the batch"),
+    ({"normalise": None}, "the embeddings are not normalised"),
+    ({"normalise": 2}, "you normalised over places"),
+    ({"times": True}, "you multiply by the temperature"),
+])
+def test_slips_of_the_copy_are_named(options, words):
+    said = repr(check.copied_colours(lambda *args: copied_colours(*args, **options)))
+    assert said.startswith("✗")
+    assert words in said
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (with_exp, "exp(200) is too large"),
+    (lambda *args: with_exp(*args, share=False), "not divided by their sum"),
+    (lambda f, g, c, t: c @ similarity(f, g, t).mT, "there is no softmax"),
+    (lambda f, g, c, t: copied_colours(f, g, c, 1.0), "the temperature is not used"),
+    (hard, "from the best place alone"),
+    (lambda f, g, c, t: copied_colours(f.detach(), g, c, t), "no gradient comes back to both"),
+    (lambda f, g, c, t: copied_colours(f, g, c, t).detach(), "no gradient comes back to both"),
+    (lambda f, g, c, t: copied_colours(f, g, c, t).mT, "must have shape [2, 3, 5], and it has [2, 5, 3]"),
+    (lambda f, g, c, t: copied_colours(f, g, c, t) + 0.1, "not those of a loop over the places"),
+    (lambda f, g, c, t: ..., "… copied_colours: not attempted yet"),
+])
+def test_other_mistakes_of_the_copy_are_named(answer, words):
+    assert words in repr(check.copied_colours(answer))
+
+
+def test_every_slip_of_the_copy_is_told_from_every_other():
+    torch.manual_seed(1)
+    case = torch.randn(2, 4, 5), torch.randn(2, 4, 7), torch.rand(2, 3, 7), 0.3
+    values = [check.slow_copy(*case, **slip) for slip in [{}, *check.COPY_SLIPS.values()]]
+    assert not [pair for pair in itertools.combinations(values, 2) if torch.allclose(*pair, rtol=1e-3)]
+
+
+@pytest.mark.parametrize(("guess", "start", "words"), [
+    (0.377, "✓", "measured is 0.3768"),
+    (math.log(2), "✗", "equally frequent"),
+    (math.log(256), "✗", "the number of places does not matter"),
+    (math.log(8), "✗", "what a red place pays"),
+    (math.log(8 / 7), "✗", "what a green place pays"),
+    (0.5436, "✗", "base 2"),
+    (0, "✗", "sure and right"),
+    (1.2, "✗", "too high"),
+    (..., "…", "not attempted yet"),
+])
+def test_the_loss_of_a_blind_pointer_is_predicted(guess, start, words):
+    said = repr(check.blind_loss(guess))
+    assert said.startswith(start)
+    assert words in said
+
+
+@pytest.mark.parametrize(("guess", "start", "words"), [
+    ({1: 0.5, 7: 0.1}, "✓", "at a distance of 7 you said 0.10, measured is 0.05"),
+    ({1: 0.9, 7: 0.1}, "✗", "at a distance of 1 you said 0.90, measured is 0.55"),
+    ({1: 0.5, 7: 0.4}, "✗", "J falls faster"),
+    ({1: 50, 7: 10}, "✗", "J lies between 0 and 1"),
+    ({1: 0.5}, "…", "write a number for a distance of 7"),
+    ({1: ..., 7: ...}, "…", "write a number for a distance of 1"),
+    (0.5, "✗", "a dict from a number of frames to J is wanted"),
+    ({1: "half", 7: 0.1}, "✗", "must be a number"),
+])
+def test_copying_is_predicted(guess, start, words):
+    said = repr(check.copying(guess, {1: 0.55, 7: 0.05}))
+    assert said.startswith(start)
+    assert words in said
+
+
+def iou(masks, truth, *, below=lambda both, mine, true: mine + true - both, twice=1):
+    masks, truth = masks >= 0.5, truth >= 0.5
+    counts = [m.sum((-2, -1)) for m in (masks & truth, masks, truth)]
+    return twice * counts[0] / below(*counts)
+
+
+def guarded(masks, truth):
+    return torch.nan_to_num(iou(masks, truth), nan=1.0)
+
+
+@pytest.mark.parametrize("answer", [guarded, region_similarity, check.slow_iou])
+def test_right_overlaps_pass(answer):
+    assert "✓ iou: 3 properties hold" in repr(check.iou(answer))
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (iou, "where both masks are empty they agree, so J is 1, and yours is nan"),
+    (lambda m, t: torch.where(torch.isnan(iou(m, t)), 0.0, iou(m, t)), "so J is 1, and yours is 0"),
+    (lambda m, t: iou(m, t, below=lambda both, mine, true: mine + true), "counts what they share twice"),
+    (lambda m, t: iou(m, t, below=lambda both, mine, true: mine + true, twice=2), "Dice"),
+    (lambda m, t: iou(m, t, below=lambda both, mine, true: mine), "precision"),
+    (lambda m, t: iou(m, t, below=lambda both, mine, true: true), "recall"),
+    (lambda m, t: ((m >= 0.5) == (t >= 0.5)).float().mean((-2, -1)), "background too"),
+    (lambda m, t: ((m >= 0.5) & (t >= 0.5)).float().mean((-2, -1)), "you divide by the number of pixels"),
+    (check.soft_iou, "soft masks are not cut"),
+    (lambda m, t: iou(m, t).mean(), "must have shape [2, 3], and it has []"),
+    (lambda m, t: 1 - iou(m, t), "not that of counting pixels"),
+    (lambda m, t: ..., "… iou: not attempted yet"),
+])
+def test_mistakes_of_the_overlap_are_named(answer, words):
+    said = repr(check.iou(answer))
+    assert words in said
+
+
+def follow(z, mask, k_frames=3, temperature=0.07, *, own=False, first=True, axis=1, times=False, cut=False):
+    """The notebook's solution and, with all options, the friend's."""
+    z = F.normalize(z, dim=1)
+    carried = mask.float().repeat(len(z), 1)
+    for t in range(1, len(z)):
+        memory = sorted({*([0] if first else []), *range(max(0, t - k_frames), t + own)})
+        cosine = torch.einsum("dp,mdr->pmr", z[t], z[memory]).flatten(1)
+        weights = (cosine * temperature if times else cosine / temperature).softmax(axis)
+        carried[t] = weights @ carried[memory].flatten()
+        if cut:
+            carried[t] = (carried[t] > 0.5).float()
+    return carried
+
+
+@pytest.mark.parametrize("answer", [follow, check.slow_follow])
+def test_right_followers_pass(answer):
+    assert "✓ follow: 3 properties hold" in repr(check.follow(answer))
+
+
+WORDS = {"own": "among its own references", "axis": "over the places of the target", "times": "you multiply",
+         "first": "the first frame is forgotten"}
+BROKEN = {"own": True, "axis": 0, "times": True, "first": False}
+
+
+@pytest.mark.parametrize("broken", [several for n in range(1, 5) for several in itertools.combinations(WORDS, n)])
+def test_of_any_mistakes_in_following_one_is_named_that_is_there(broken):
+    said = repr(check.follow(lambda *args: follow(*args, **{name: BROKEN[name] for name in broken})))
+    assert said.startswith("✗")
+    assert [name for name, words in WORDS.items() if words in said] == [broken[0]]
+    assert ("mistakes at once" in said) == (len(broken) > 1)
+
+
+@pytest.mark.parametrize("broken", [(), tuple(WORDS)])
+def test_a_cut_at_every_step_is_named_first(broken):
+    options = {name: BROKEN[name] for name in broken}
+    assert "masks are cut to 0 and 1" in repr(check.follow(lambda *args: follow(*args, cut=True, **options)))
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (lambda z, mask, k, t: follow(z, mask, k, t)[1:], "must have shape [6, 7], and it has [5, 7]"),
+    (lambda z, mask, k, t: follow(z, mask, k, t) * 0.5, "the first mask was given"),
+    (lambda z, mask, k, t: follow(z, mask, k + 1, t), "not those of a loop over the places"),
+    (lambda z, mask, k, t: ..., "… follow: not attempted yet"),
+])
+def test_other_mistakes_in_following(answer, words):
+    assert words in repr(check.follow(answer))
