@@ -67,7 +67,7 @@ _METHODS: dict[str, tuple[str, str, dict, dict, dict]] = {
     "supervised": ("supervised (all labels)", "Supervised", {},
                    {"epochs": 12, "lr": 3e-3}, {"epochs": 60, "lr": 2e-3}),
     "autoencoder": ("autoencoder", "Autoencoder", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
-    "denoising": ("denoising autoencoder", "DenoisingAutoencoder", {},
+    "denoising": ("denoising autoencoder", "DenoisingAutoencoder", {"noise": 0.5, "kind": "masking"},
                   {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
     # These pictures are too small for a lens's fault to show, so there is nothing to drop their colours for.
     "relative_patch": ("relative patches", "RelativePatch", {"drop_colour": False},
