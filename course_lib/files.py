@@ -36,6 +36,11 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
             temporary.unlink()
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, UTF-8, atomically. Raises OSError as `write_atomically` does."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file atomically. Raises OSError as `write_atomically` does."""
     from safetensors import SafetensorError

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from course_lib.data.types import Dataset
 from course_lib.evaluate import evaluate, evaluate_clips
-from course_lib.files import save_tensors, write_atomically
+from course_lib.files import save_tensors, write_text
 from course_lib.methods.base import Batch, Method
 from course_lib.recipes import Recipe, build_encoder, build_method, held_out_images, recipe, training_images
 from course_lib.train import History, fit
@@ -123,9 +123,8 @@ def _measured(result: dict, data: Dataset, assets: Path | None) -> dict:
     if result["recipe"]["method"] is not None:
         untrained = untrained_measures(recipe(name, profile), data, profile, seed, assets)
     result = result | {"measures": measures, "untrained": untrained, "protocol": protocol}
-    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(files(name, data.name, profile, seed, assets).result,
-                     lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(files(name, data.name, profile, seed, assets).result,
+               json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result
 
 

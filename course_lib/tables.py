@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from course_lib.files import write_atomically
+from course_lib.files import write_text
 from course_lib.recipes import NAMES, TITLES
 from course_lib.runs import results
 
@@ -94,7 +94,7 @@ def fill_readme(root: Path, *, write: bool = True) -> list[str]:
 
     text = re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end table -->", fill, text, flags=re.DOTALL)
     if differed and write:
-        write_atomically(readme, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(readme, text)
     return differed
 
 
@@ -123,6 +123,5 @@ def fill_notebooks(root: Path, *, write: bool = True) -> list[str]:
         if wrong:
             differed.append(path.relative_to(root).as_posix())
         if wrong and write:
-            text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
-            write_atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
+            write_text(path, json.dumps(book, indent=1, ensure_ascii=False) + "\n")
     return differed

@@ -144,7 +144,7 @@ def test_full_disk_while_saving_leaves_no_half_written_result(data, tmp_path, mo
     def full(path, write):
         raise OSError(errno.ENOSPC, f"cannot write {path}: the disk is full")
 
-    monkeypatch.setattr(runs, "write_atomically", full)
+    monkeypatch.setattr(runs, "write_text", full)
     with pytest.raises(OSError, match="the disk is full"):
         runs.run("untrained_vit", data, "smoke", assets=tmp_path)
     assert not list(tmp_path.rglob("*.json"))

@@ -172,6 +172,16 @@ def close(a: Any, b: Any, tolerance: float = TOLERANCE) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+def gradient_reaches(loss: Tensor, leaves: Sequence[Tensor], whom: str) -> None:
+    """Raise Wrong unless the loss, whose value is right, has a gradient for every leaf.
+
+    whom: what the leaves are, in words.
+    """
+    got = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else [None]
+    if any(g is None for g in got):
+        raise Wrong(f"the value is right, but no gradient reaches {whom}: look for .detach() or torch.no_grad()")
+
+
 def agree(student: Callable, cases: Sequence[tuple], reference: Callable,
           mistakes: Mapping[str, Callable] | Iterable[tuple[str, Callable]] = (),
           otherwise: str = "another value than the slow reference", tolerance: float = TOLERANCE) -> None:

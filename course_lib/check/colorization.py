@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from course_lib.check.base import Wrong, agree, checker, close, function, number, predicted
+from course_lib.check.base import Wrong, agree, checker, close, function, gradient_reaches, number, predicted
 from course_lib.methods.pretext.colorization import colour_bins, nearest_bin
 from course_lib.parts.lab import grey, rgb_to_lab
 
@@ -218,10 +218,7 @@ def training_loss(answer: Callable) -> Iterator[str]:
     if not close(loss, wanted):
         raise Wrong(_diagnose(number(loss), x, logits, bins))
     yield "the rebalanced cross-entropy of a and b in bins"
-    weights = [*encoder.parameters(), *painter.parameters()]
-    got = torch.autograd.grad(loss, weights, allow_unused=True) if loss.requires_grad else [None]
-    if any(g is None for g in got):
-        raise Wrong("the value is right, but no gradient reaches the encoder: look for .detach() or torch.no_grad()")
+    gradient_reaches(loss, [*encoder.parameters(), *painter.parameters()], "the encoder")
     yield "a gradient to encoder and painter"
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from course_lib.check.base import Wrong, agree, checker, close, function, predicted, tensor
+from course_lib.check.base import Wrong, agree, checker, close, function, gradient_reaches, predicted, tensor
 
 EPS = 0.01  # added to a tile's deviation, as in the library
 
@@ -161,8 +161,7 @@ def puzzle_loss(answer: Callable) -> Iterator[str]:
     if all(torch.equal(number, drawn[0]) for number in drawn):
         raise Wrong("every batch is shuffled by the same permutations: draw them anew each time")
     yield "another permutation for each picture, drawn anew each time"
-    if not loss.requires_grad or torch.autograd.grad(loss, h, allow_unused=True)[0] is None:
-        raise Wrong("the value is right, but no gradient reaches the vectors: look for .detach() or torch.no_grad()")
+    gradient_reaches(loss, [h], "the vectors")
     yield "a gradient to the encoder"
 
 

@@ -10,7 +10,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from course_lib.check.base import NotAttempted, Wrong, agree, checker, close, function, predicted, tensor
+from course_lib.check.base import (
+    NotAttempted,
+    Wrong,
+    agree,
+    checker,
+    close,
+    function,
+    gradient_reaches,
+    predicted,
+    tensor,
+)
 
 
 def what_are(rows: Float[Tensor, "m c s s"], pictures: Float[Tensor, "n c s s"]) -> list[tuple[int, int, bool] | None]:
@@ -167,10 +177,7 @@ def training_loss(answer: Callable) -> Iterator[str]:
             raise Wrong(_diagnose(loss, logits, quarters, mirrored))
     yield "every picture at all four rotations, with the labels that fit"
     yield "their cross-entropy, mean over pictures and rotations"
-    weights = [*encoder.parameters(), *classifier.parameters()]
-    got = torch.autograd.grad(loss, weights, allow_unused=True) if loss.requires_grad else [None]
-    if any(g is None for g in got):
-        raise Wrong("the value is right, but no gradient reaches the encoder: look for .detach() or torch.no_grad()")
+    gradient_reaches(loss, [*encoder.parameters(), *classifier.parameters()], "the encoder")
     yield "a gradient to encoder and classifier"
 
 

@@ -52,7 +52,7 @@ def features(
     _check_pictures(x)
     home = encoder_device(encoder) or x.device
     out = None
-    with _frozen(encoder), torch.no_grad(), torch.autocast(home.type, enabled=False):
+    with frozen(encoder), torch.no_grad(), torch.autocast(home.type, enabled=False):
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size].to(home)
             batch = batch.float() / 255 if batch.dtype == torch.uint8 else batch.float()
@@ -73,6 +73,13 @@ def encoder_device(encoder: nn.Module) -> torch.device | None:
     return next((t.device for t in _state(encoder).values()), None)
 
 
+def measuring_device(encoder: nn.Module) -> torch.device:
+    """Where measures of an encoder are computed: on its CUDA device, on the CPU otherwise, since other devices lack the
+    float64 that some of them want."""
+    home = encoder_device(encoder)
+    return home if home is not None and home.type == "cuda" else torch.device("cpu")
+
+
 def _check_pictures(x: Tensor) -> None:
     if not isinstance(x, Tensor) or not (x.dtype == torch.uint8 or x.is_floating_point()):
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -88,7 +95,7 @@ def _check_pictures(x: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _frozen(encoder: nn.Module) -> Iterator[None]:
+def frozen(encoder: nn.Module) -> Iterator[None]:
     """Eval mode inside, each module's own mode restored after, and proof that no weight or buffer changed meanwhile."""
     modes = {module: module.training for module in encoder.modules()}
     before = {name: tensor.detach().clone() for name, tensor in _state(encoder).items()}

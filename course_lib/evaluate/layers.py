@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.data.types import Dataset
-from course_lib.evaluate.features import _frozen, encoder_device, features
+from course_lib.evaluate.features import encoder_device, features, frozen, measuring_device
 from course_lib.evaluate.probe import linear_probe
 
 
@@ -53,11 +53,10 @@ def layerwise(encoder: nn.Module, dataset: Dataset, *, numbers: int = 1024, batc
                         f"got {type(encoder).__name__}: build one with cl.nets")
     if numbers < 1:
         raise ValueError(f"a stage needs at least 1 number, got numbers={numbers}: 1024 is the usual one")
-    home = encoder_device(encoder)
-    device = home if home is not None and home.type == "cuda" else torch.device("cpu")
+    device = measuring_device(encoder)
     parts = (dataset.train, dataset.val, dataset.test)
-    with _frozen(encoder), torch.no_grad():
-        depth = len(encoder.stages(dataset.train.x[:1].to(home or "cpu")))
+    with frozen(encoder), torch.no_grad():
+        depth = len(encoder.stages(dataset.train.x[:1].to(encoder_device(encoder) or "cpu")))
     top1 = {}
     for stage in (None, *range(depth)):
         name = "pixels" if stage is None else f"stage {stage + 1}"

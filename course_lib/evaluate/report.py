@@ -11,7 +11,7 @@ from torch import nn
 
 from course_lib.data.types import Dataset
 from course_lib.evaluate.collapse import feature_std, rankme, uniformity
-from course_lib.evaluate.features import encoder_device, features
+from course_lib.evaluate.features import features, measuring_device
 from course_lib.evaluate.knn import knn
 from course_lib.evaluate.probe import ProbeResult, linear_probe
 
@@ -68,9 +68,7 @@ def evaluate(encoder: nn.Module, dataset: Dataset, *, name: str | None = None, b
     Raises as `features`, `knn` and `linear_probe`: RuntimeError where the encoder changes while it is measured,
     ValueError where pictures, features or labels do not fit.
     """
-    home = encoder_device(encoder)
-    # On a CUDA device the measures run there too; others lack the float64 that some of them want.
-    device = home if home is not None and home.type == "cuda" else torch.device("cpu")
+    device = measuring_device(encoder)
     z, y = {}, {}
     for part in ("train", "val", "test"):
         images = getattr(dataset, part)

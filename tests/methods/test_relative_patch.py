@@ -8,6 +8,7 @@ import pytest
 import torch
 from reference import relative_patch_reference as reference
 from reference.compare import assert_full_precision, assert_same
+from reference.training import accuracy_after
 from torch import nn
 
 import course_lib as cl
@@ -141,10 +142,7 @@ def test_it_learns_where_patches_lie():
 
     def held_out_accuracy(encoder):
         method = RelativePatch(encoder, patch=12, jitter=1, views=augment.weak(size=48))
-        cl.fit(method, data.pretrain, epochs=10, batch_size=32, lr=3e-3, precision="float32", device="cpu")
-        torch.manual_seed(1)
-        with torch.no_grad():
-            return method.eval().loss(Batch(data.test.x, torch.arange(len(data.test))))["accuracy"].item()
+        return accuracy_after(method, data, epochs=10)
 
     torch.manual_seed(0)
     untrained = held_out_accuracy(ENCODERS["convnet_tiny"]().requires_grad_(False))  # its head alone is trained
