@@ -15,6 +15,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 
+def _as_float(x: Tensor) -> Float[Tensor, "n 3 h w"]:
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"an encoder takes pictures [N, 3, H, W], got {list(x.shape)}")
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    if not x.is_floating_point():
+        raise TypeError(f"an encoder takes uint8 in 0..255 or floats in [0, 1], got {x.dtype}: convert to uint8")
+    return x
+
+
 class Encoder(nn.Module):
     """A picture's way to one vector: `stages` in a subclass, `maps` its last entry, `forward` the mean over places.
 
@@ -30,13 +40,7 @@ class Encoder(nn.Module):
 
     def normalise(self, x: Tensor) -> Float[Tensor, "n 3 h w"]:
         """Pictures in [0, 1], or uint8, to about zero mean and unit variance, in channels-last memory."""
-        if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"an encoder takes pictures [N, 3, H, W], got {list(x.shape)}")
-        if x.dtype == torch.uint8:
-            x = x.float() / 255
-        elif not x.is_floating_point():
-            raise TypeError(f"an encoder takes uint8 in 0..255 or floats in [0, 1], got {x.dtype}: convert to uint8")
-        return ((x - self.mean) / 0.25).contiguous(memory_format=torch.channels_last)
+        return ((_as_float(x) - self.mean) / 0.25).contiguous(memory_format=torch.channels_last)
 
     def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
         raise NotImplementedError
@@ -91,6 +95,22 @@ class ConvNet(Encoder):
 def convnet(widths: tuple[int, ...] = (32, 64, 192), dim: int = 512) -> ConvNet:
     """The laptop encoder: 32×32 pictures to 4×4 maps and `dim` = 512 numbers."""
     return ConvNet(widths, dim)
+
+
+class Enlarged(Encoder):
+    """An encoder that enlarges whatever it is given `factor` times before it looks, bilinearly.
+
+    For methods that cut small pictures into pieces: of a piece of 8 pixels a net that halves three times leaves one
+    place, which is mostly border. Pieces in training and whole pictures in evaluation are enlarged alike, so both come
+    at the same scale. That costs factor² times the work, and no weights.
+    """
+
+    def __init__(self, encoder: Encoder, factor: int = 2):
+        super().__init__()
+        self.encoder, self.factor, self.dim = encoder, factor, encoder.dim
+
+    def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
+        return self.encoder.stages(F.interpolate(_as_float(x), scale_factor=self.factor, mode="bilinear"))
 
 
 class ResNet(Encoder):

@@ -23,6 +23,10 @@ def _lightness(encoder):
     return lambda: Lightness(encoder())
 
 
+def _enlarged(encoder):
+    return lambda: nets.Enlarged(encoder())
+
+
 def _split(half):
     return lambda: SplitEncoder(half(), half())
 
@@ -38,11 +42,14 @@ ENCODERS = {
     "raw_pixels": RawPixels,
     "convnet_lightness": _lightness(nets.convnet),
     "resnet18_lightness": _lightness(nets.resnet18),
+    "convnet_enlarged": _enlarged(nets.convnet),
+    "resnet18_enlarged": _enlarged(nets.resnet18),
     "convnet_split": _split(lambda: nets.convnet((24, 48, 136), 256)),  # together as large as one convnet
     "resnet18_split": _split(nets.resnet18),
     "convnet_tiny": _tiny,
     "vit_tiny": lambda: nets.vit(dim=64, depth=2, heads=4),
     "convnet_tiny_lightness": _lightness(_tiny),
+    "convnet_tiny_enlarged": _enlarged(_tiny),
     "convnet_tiny_split": _split(lambda: nets.convnet((12, 24, 48), 64)),
 }
 
@@ -92,6 +99,7 @@ BASELINES = {
     "untrained_vit": ("untrained ViT", "vit"),
     "untrained_lightness": ("untrained convnet, grey pictures", "lightness"),
     "untrained_split": ("untrained convnets, grey and colours", "split"),
+    "untrained_enlarged": ("untrained convnet, enlarged pictures", "enlarged"),
 }
 # A recipe with one thing changed: name -> (title, the recipe, share of its epochs, its options, its settings of fit).
 # The first of SimCLR is as it is, but short, and those after it are as short, so that only the idea differs.
@@ -121,9 +129,11 @@ _ENCODER = {
     "convnet": {"smoke": "convnet_tiny", "laptop": "convnet", "gpu": "resnet18"},
     "vit": {"smoke": "vit_tiny", "laptop": "vit", "gpu": "vit"},
     "lightness": {"smoke": "convnet_tiny_lightness", "laptop": "convnet_lightness", "gpu": "resnet18_lightness"},
+    "enlarged": {"smoke": "convnet_tiny_enlarged", "laptop": "convnet_enlarged", "gpu": "resnet18_enlarged"},
     "split": {"smoke": "convnet_tiny_split", "laptop": "convnet_split", "gpu": "resnet18_split"},
 }
-_KIND = {"MAE": "vit", "Colorizer": "lightness", "VideoColorizer": "lightness", "SplitBrain": "split"}
+_KIND = {"MAE": "vit", "Colorizer": "lightness", "VideoColorizer": "lightness", "SplitBrain": "split",
+         "RelativePatch": "enlarged", "Jigsaw": "enlarged"}
 
 
 def recipe(name: str, profile: str = "laptop") -> Recipe:

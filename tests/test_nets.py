@@ -6,11 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.nets import Decoder, Encoder, TransformerBlock, ViT, convnet, mlp, resnet18, sincos_positions, vit
+from course_lib.nets import (
+    Decoder,
+    Encoder,
+    Enlarged,
+    TransformerBlock,
+    ViT,
+    convnet,
+    mlp,
+    resnet18,
+    sincos_positions,
+    vit,
+)
 
 ENCODERS = {
     "convnet": convnet,
     "convnet_tiny": lambda: convnet((8, 16), 24),
+    "enlarged": lambda: Enlarged(convnet((8, 16), 24)),
     "vit": lambda: vit(dim=32, depth=2),
     "resnet18": resnet18,
     "resnet18 for ImageNet": lambda: resnet18("imagenet"),
@@ -125,6 +137,21 @@ def test_resnet18_with_the_imagenet_stem_is_torchvisions():
 def test_resnet18_with_an_unknown_stem():
     with pytest.raises(ValueError, match=r"stem must be 'cifar' .* or 'imagenet' .*, got 'stl'"):
         resnet18("stl")
+
+
+def test_an_enlarged_encoder_sees_more_pixels_of_the_same_picture():
+    inner = convnet((8, 16), 24).eval()
+    encoder = Enlarged(inner, factor=2).eval()
+    x = torch.rand(2, 3, 8, 8)
+    assert encoder.dim == 24 and count(encoder) == count(inner)
+    by_hand = torch.empty(2, 3, 16, 16)
+    for i in range(16):
+        for k in range(16):  # a new pixel's centre is a quarter of an old pixel from one old centre
+            (r, c), (dr, dc) = zip(*[divmod(min(max(v / 2 - 0.25, 0), 7), 1) for v in (i, k)], strict=True)
+            r, c, below, right = int(r), int(c), min(int(r) + 1, 7), min(int(c) + 1, 7)
+            by_hand[:, :, i, k] = ((1 - dr) * ((1 - dc) * x[:, :, r, c] + dc * x[:, :, r, right])
+                                   + dr * ((1 - dc) * x[:, :, below, c] + dc * x[:, :, below, right]))
+    torch.testing.assert_close(encoder.maps(x), inner.maps(by_hand))
 
 
 def test_vit_as_its_docstring_says():

@@ -77,9 +77,9 @@ def test_the_loss_by_hand():
             painter[-1].bias.zero_()
         out = method.loss(batch)
         assert out["loss_colours"].item() == pytest.approx(math.log(len(method.colour_bins)), rel=1e-5)
-        assert out["loss_lightness"].item() == pytest.approx(math.log(50), rel=1e-5)
+        assert out["loss_lightness"].item() == pytest.approx(math.log(12), rel=1e-5)
         method.colour_painter[-1].bias[(method.colour_bins == torch.tensor([20.0, -20.0])).all(1)] = 50
-        method.lightness_painter[-1].bias[30] = 50  # of bins two wide, the one from 60 to 62
+        method.lightness_painter[-1].bias[7] = 50  # of twelve bins, the one from 58.3 to 66.7
         out = method.loss(batch)
     assert out["loss"] < 1e-5 and out["accuracy"] == 1 and out["accuracy_lightness"] == 1
 

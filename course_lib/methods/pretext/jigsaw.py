@@ -72,15 +72,17 @@ class Jigsaw(Method):
     """Siamese-ennead (section 3): the encoder sees each tile by itself, a small layer shortens its vector, and a head
     reads the nine in shuffled order and says which permutation it was.
 
+    encoder: for pictures of 32 pixels `nets.Enlarged(encoder)`, since tiles are small and must be seen at the scale of
+    whole pictures.
     permutations: how many there are to tell apart. tile: side of a tile in pixels of the view. jitter: pixels by which
     a tile may lie off its cell's middle. normalise: False leaves each tile its brightness and colour, see
     `normalise_tiles`. puzzles: how many permutations of a picture are asked for at a time. They cost little: no tile's
     vector depends on its place, so it is the vectors that are shuffled.
     """
 
-    def __init__(self, encoder: nn.Module, *, permutations: int = 64, tile: int = 16, jitter: int = 2,
+    def __init__(self, encoder: nn.Module, *, permutations: int = 64, tile: int = 8, jitter: int = 1,
                  normalise: bool = True, puzzles: int = 4, views: nn.Module | None = None):
-        super().__init__(encoder, views or augment.weak(size=72))
+        super().__init__(encoder, views or augment.weak(size=36))
         self.tile, self.jitter, self.normalise, self.puzzles = tile, jitter, normalise, puzzles
         # Saved with the weights, which mean nothing without it; a copy, since the set itself is shared.
         self.register_buffer("permutations", permutation_set(permutations).clone())

@@ -46,14 +46,16 @@ class RelativePatch(Method):
     """The encoder sees nine patches of a picture, each by itself. From the middle one's vector and a neighbour's, a
     head says on which of eight sides the neighbour lies: nine vectors make eight questions.
 
+    encoder: for pictures of 32 pixels `nets.Enlarged(encoder)`, since patches are small and must be seen at the scale
+    of whole pictures.
     patch: side of a patch in pixels of the view. jitter: pixels by which a patch may lie off its cell's middle.
     gap: False lets the patches touch without jitter, so that lines that run across a border give the answer away.
     drop_colour: False keeps the colours, so that a lens's fault gives the answer away; see `drop_channels`.
     """
 
-    def __init__(self, encoder: nn.Module, *, patch: int = 16, jitter: int = 2, gap: bool = True,
+    def __init__(self, encoder: nn.Module, *, patch: int = 8, jitter: int = 1, gap: bool = True,
                  drop_colour: bool = True, views: nn.Module | None = None):
-        super().__init__(encoder, views or augment.weak(size=72))
+        super().__init__(encoder, views or augment.weak(size=36))
         self.patch, self.jitter, self.gap, self.drop_colour = patch, jitter, gap, drop_colour
         self.head = mlp(2 * encoder.dim, encoder.dim, 8)
 

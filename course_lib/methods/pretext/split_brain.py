@@ -46,10 +46,11 @@ class SplitBrain(Method):
     """Each half predicts, in bins, what the other half sees. The sum of both losses trains them, with no weight shared.
 
     encoder: a `SplitEncoder`. grid: the side of a bin of ab. uniform: λ of `colorization.rebalance` for the bins of ab;
-        at 1 all weigh the same. L has 50 bins, as in the paper, and is not rebalanced.
+        at 1 all weigh the same. levels: how many bins L has; they are not rebalanced. The paper has 50 of them, but
+        between neighbours of two units colours cannot decide, and few pictures teach sooner with fewer.
     """
 
-    def __init__(self, encoder: SplitEncoder, *, grid: float = 20, uniform: float = 1.0,
+    def __init__(self, encoder: SplitEncoder, *, grid: float = 20, uniform: float = 0.5, levels: int = 12,
                  views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
         if not isinstance(encoder, SplitEncoder):
@@ -57,7 +58,7 @@ class SplitBrain(Method):
                             f"got {type(encoder).__name__}: give it two encoders of half the size")
         self.uniform = uniform
         self.register_buffer("colour_bins", colour_bins(grid))
-        self.register_buffer("lightness_bins", torch.arange(1.0, 100, 2)[:, None])
+        self.register_buffer("lightness_bins", (100 * (torch.arange(levels) + 0.5) / levels)[:, None])
         self.colour_painter = Painter(encoder.lightness.dim, len(self.colour_bins))
         self.lightness_painter = Painter(encoder.colours.dim, len(self.lightness_bins))
 
