@@ -56,7 +56,7 @@ lab: $(READY)            ## open the notebooks in JupyterLab
 
 notebooks: $(READY)      ## execute every notebook in place, in the laptop profile, each from a fresh kernel
 	@set -e; for notebook in $(NOTEBOOKS); do \
-		COURSE_PROFILE=laptop $(PY) -m nbconvert --to notebook --execute --inplace \
+		COURSE_PROFILE=laptop TQDM_DISABLE=1 $(PY) -m nbconvert --to notebook --execute --inplace \
 			--ExecutePreprocessor.record_timing=False $$notebook; \
 	done
 
