@@ -107,6 +107,8 @@ class Enlarged(Encoder):
 
     def __init__(self, encoder: Encoder, factor: int = 2):
         super().__init__()
+        if factor < 1:
+            raise ValueError(f"factor must be at least 1, for pictures as they are, got {factor}: 2 doubles them")
         self.encoder, self.factor, self.dim = encoder, factor, encoder.dim
 
     def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:

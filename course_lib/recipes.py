@@ -82,7 +82,7 @@ _METHODS: dict[str, tuple[str, str, dict, dict, dict]] = {
                        {"epochs": 1, "lr": 2e-3, "batch_size": 128}, {"epochs": 20, "lr": 1e-3}),
     "jigsaw": ("jigsaw", "Jigsaw", {}, {"epochs": 1, "lr": 2e-3, "batch_size": 128}, {"epochs": 20, "lr": 1e-3}),
     "inpainting": ("context encoder", "ContextEncoder", {}, {"epochs": 5, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
-    "colorization": ("colourization", "Colorizer", {}, {"epochs": 9, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
+    "colorization": ("colourization", "Colorizer", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
     "split_brain": ("split-brain", "SplitBrain", {}, {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
     "video_color": ("video colourization", "VideoColorizer", {},
                     {"epochs": 8, "lr": 2e-3, "batch_size": 32}, {"epochs": 20, "lr": 1e-3, "batch_size": 64}),

@@ -154,6 +154,11 @@ def test_an_enlarged_encoder_sees_more_pixels_of_the_same_picture():
     torch.testing.assert_close(encoder.maps(x), inner.maps(by_hand))
 
 
+def test_enlarged_to_less_than_before():
+    with pytest.raises(ValueError, match=r"factor must be at least 1, .* got 0: 2 doubles them"):
+        Enlarged(convnet((8,), 16), factor=0)
+
+
 def test_vit_as_its_docstring_says():
     net = vit()
     assert net.dim == 128 and net.grid**2 == 64 and net.patch == 4 and round(count(net) / 1e6, 1) == 1.2

@@ -180,7 +180,7 @@ def test_a_lesson_was_committed_after_one_clean_run(path):
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1)), "run `make notebooks`"
     outputs = [output for cell in code for output in cell["outputs"]]
     assert not [output["evalue"] for output in outputs if output["output_type"] == "error"]
-    assert "step/s" not in json.dumps(outputs), "a progress bar is left in an output: run `make notebooks`, which has none"
+    assert "step/s" not in json.dumps(outputs), "an output holds a progress bar: run `make notebooks`"
     paths = re.search(r"(?<![\w.:/])/(home|root|Users|tmp|var|work|opt)/[\w./-]+", json.dumps(outputs))
     assert not paths, f"an output shows a path of the machine that ran the notebook: {paths[0]}"
 

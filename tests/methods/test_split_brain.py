@@ -112,6 +112,15 @@ def test_an_encoder_without_halves():
         SplitBrain(convnet((8,), 16))
 
 
+def test_too_few_levels():
+    with pytest.raises(ValueError, match="L needs at least 2 bins to tell apart, got levels=1: 12 is usual here"):
+        SplitBrain(halves(), levels=1)
+
+
+def test_the_levels_lie_in_the_middle_of_equal_bins():
+    assert SplitBrain(halves(), levels=4).lightness_bins.flatten().tolist() == [12.5, 37.5, 62.5, 87.5]
+
+
 def test_both_halves_learn_more_than_what_is_common():
     data = cl.load("toybox", limit=700)
     method = SplitBrain(halves((12, 24, 48), 64))

@@ -56,6 +56,8 @@ class SplitBrain(Method):
         if not isinstance(encoder, SplitEncoder):
             raise TypeError("split-brain needs SplitEncoder(lightness_half, colour_half), "
                             f"got {type(encoder).__name__}: give it two encoders of half the size")
+        if levels < 2:
+            raise ValueError(f"L needs at least 2 bins to tell apart, got levels={levels}: 12 is usual here")
         self.uniform = uniform
         self.register_buffer("colour_bins", colour_bins(grid))
         self.register_buffer("lightness_bins", (100 * (torch.arange(levels) + 0.5) / levels)[:, None])
