@@ -98,8 +98,8 @@ def fit(method: Method, images: Images, *, epochs: float, batch_size: int = 256,
         history.seconds, clock = history.seconds + now - clock, now
 
     with torch.random.fork_rng(range(torch.cuda.device_count()) if device.type == "cuda" else []):
-        quiet = {"disable": True} if rank > 0 else {}  # else TQDM_DISABLE may decide
-        bar = tqdm(total=steps, initial=start, desc=type(method).__name__, unit="step", mininterval=1, **quiet)
+        quiet = rank > 0 or bool(os.environ.get("TQDM_DISABLE"))  # tqdm itself does not ask for it in a notebook
+        bar = tqdm(total=steps, initial=start, desc=type(method).__name__, unit="step", disable=quiet, mininterval=1)
         for step in range(start, steps):
             epoch, place = divmod(step, steps_per_epoch)
             if step == start or place == 0:

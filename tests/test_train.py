@@ -277,3 +277,12 @@ def test_torchrun_with_two_processes_equals_one(tmp_path, method):
         torch.testing.assert_close(two["weights"][name], value, rtol=1e-4, atol=1e-6, msg=f"{name} differs")
     if "SimCLR" in method:  # its loss sees both processes' pictures; a sum over pictures is each process's own
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def test_a_progress_bar_unless_it_is_unwanted(images, monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    cl.fit(simclr(), images, epochs=1, batch_size=32, device="cpu")
+    assert "SimCLR" in capsys.readouterr().err
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    cl.fit(simclr(), images, epochs=1, batch_size=32, device="cpu")
+    assert capsys.readouterr().err == ""
