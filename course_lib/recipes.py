@@ -19,20 +19,16 @@ from course_lib.methods.pretext.colorization import Lightness
 from course_lib.methods.pretext.split_brain import SplitEncoder
 
 
-def _lightness(encoder):
-    return lambda: Lightness(encoder())
-
-
-def _enlarged(encoder):
-    return lambda: nets.Enlarged(encoder())
-
-
-def _split(half):
-    return lambda: SplitEncoder(half(), half())
-
-
 def _tiny():
     return nets.convnet((16, 32, 64), 128)
+
+
+def _half():
+    return nets.convnet((24, 48, 136), 256)  # two of these are together as large as one convnet
+
+
+def _tiny_half():
+    return nets.convnet((12, 24, 48), 64)
 
 
 ENCODERS = {
@@ -40,17 +36,17 @@ ENCODERS = {
     "vit": nets.vit,
     "resnet18": nets.resnet18,
     "raw_pixels": RawPixels,
-    "convnet_lightness": _lightness(nets.convnet),
-    "resnet18_lightness": _lightness(nets.resnet18),
-    "convnet_enlarged": _enlarged(nets.convnet),
-    "resnet18_enlarged": _enlarged(nets.resnet18),
-    "convnet_split": _split(lambda: nets.convnet((24, 48, 136), 256)),  # together as large as one convnet
-    "resnet18_split": _split(nets.resnet18),
+    "convnet_lightness": lambda: Lightness(nets.convnet()),
+    "resnet18_lightness": lambda: Lightness(nets.resnet18()),
+    "convnet_enlarged": lambda: nets.Enlarged(nets.convnet()),
+    "resnet18_enlarged": lambda: nets.Enlarged(nets.resnet18()),
+    "convnet_split": lambda: SplitEncoder(_half(), _half()),
+    "resnet18_split": lambda: SplitEncoder(nets.resnet18(), nets.resnet18()),
     "convnet_tiny": _tiny,
     "vit_tiny": lambda: nets.vit(dim=64, depth=2, heads=4),
-    "convnet_tiny_lightness": _lightness(_tiny),
-    "convnet_tiny_enlarged": _enlarged(_tiny),
-    "convnet_tiny_split": _split(lambda: nets.convnet((12, 24, 48), 64)),
+    "convnet_tiny_lightness": lambda: Lightness(_tiny()),
+    "convnet_tiny_enlarged": lambda: nets.Enlarged(_tiny()),
+    "convnet_tiny_split": lambda: SplitEncoder(_tiny_half(), _tiny_half()),
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.check.base import Wrong, agree, checker, close, function, predicted, tensor
+from course_lib.check.base import Wrong, agree, checker, close, function, gradient_reaches, predicted, tensor
 
 
 @checker
@@ -134,11 +134,6 @@ def denoising_loss(answer: Callable) -> Iterator[str]:
         if is_wrong:
             raise Wrong(sentences[1])
     yield "spoilt picture in, clean picture wanted, mean of squares"
-    weights = [*encoder.parameters(), *decoder.parameters()]
-    if not loss.requires_grad:
-        raise Wrong("the value is right, but no gradient comes out of it: nothing would be learned")
-    got = torch.autograd.grad(loss, weights, allow_unused=True)
-    for name, part in (("encoder", got[:2]), ("decoder", got[2:])):
-        if any(g is None for g in part):
-            raise Wrong(f"the value is right, but no gradient reaches the {name}: look for .detach() and no_grad()")
+    for name, part in (("the encoder", encoder), ("the decoder", decoder)):
+        gradient_reaches(loss, list(part.parameters()), name)
     yield "encoder and decoder both learn"

@@ -177,7 +177,9 @@ def gradient_reaches(loss: Tensor, leaves: Sequence[Tensor], whom: str) -> None:
 
     whom: what the leaves are, in words.
     """
-    got = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else [None]
+    got = [None]
+    if loss.requires_grad:
+        got = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)  # others may be asked about next
     if any(g is None for g in got):
         raise Wrong(f"the value is right, but no gradient reaches {whom}: look for .detach() or torch.no_grad()")
 
