@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import linecache
 import math
 import traceback
@@ -204,6 +205,18 @@ def agree(student: Callable, cases: Sequence[tuple], reference: Callable,
             raise Wrong(sentence)
     g, w = next((g, w) for g, w in zip(got, wanted, strict=True) if not close(g, w, tolerance))
     raise Wrong(f"{otherwise}: {_show(g)} where {_show(w)} is right")
+
+
+def together(slips: Iterable[str], least: int = 1, most: int | None = None) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every set of `least` to `most` (all) of the slips, small sets first, each after the sentence to tell.
+
+    Of several slips only the first is told, so that the others can still be found.
+    """
+    slips = tuple(slips)
+    for count in range(least, (most or len(slips)) + 1):
+        before = f"{count} mistakes at once; one of them: " if count > 1 else ""
+        for several in itertools.combinations(slips, count):
+            yield before + several[0], several
 
 
 def _show(value: Any) -> str:

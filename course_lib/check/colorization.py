@@ -11,7 +11,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from course_lib.check.base import Wrong, agree, checker, close, function, gradient_reaches, number, predicted
+from course_lib.check.base import (
+    Wrong,
+    agree,
+    checker,
+    close,
+    function,
+    gradient_reaches,
+    number,
+    predicted,
+    together,
+)
 from course_lib.methods.pretext.colorization import colour_bins, nearest_bin
 from course_lib.parts.lab import grey, rgb_to_lab
 
@@ -228,11 +238,10 @@ def _order(values: Float[Tensor, "n h w"]) -> Int64[Tensor, " m"]:
 
 
 def _diagnose(loss: float, x: Tensor, logits: Tensor, bins: Tensor) -> str:
-    """Which slips, one or several together, give this loss; of several only the first is told."""
-    for count in range(1, len(STEP_SLIPS) + 1):
-        for slips in itertools.combinations(STEP_SLIPS, count):
-            if close(loss, step_loss(x, logits, bins, slips)):
-                return slips[0] if count == 1 else f"{count} mistakes at once; one of them: {slips[0]}"
+    """Which slips, one or several together, give this loss."""
+    for sentence, slips in together(STEP_SLIPS):
+        if close(loss, step_loss(x, logits, bins, slips)):
+            return sentence
     wanted, places = step_loss(x, logits, bins).item(), len(x) * math.prod(logits.shape[2:])
     if close(loss, wanted * places):
         return "you add up the losses of all places: take their mean, or the learning rate depends on the batch"

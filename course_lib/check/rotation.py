@@ -20,6 +20,7 @@ from course_lib.check.base import (
     gradient_reaches,
     predicted,
     tensor,
+    together,
 )
 
 
@@ -182,12 +183,10 @@ def training_loss(answer: Callable) -> Iterator[str]:
 
 
 def _diagnose(loss: Tensor, *args: Tensor) -> str:
-    """Which slips, one or several together, give this loss; of several only the first is told."""
-    every = (SOFTMAX, REPEATED, UPSIDE_DOWN)
-    for count in (1, 2, 3):
-        for slips in itertools.combinations(every, count):
-            if close(loss, step_loss(*args, slips)):
-                return slips[0] if count == 1 else f"more than one mistake; one of them: {slips[0]}"
+    """Which slips, one or several together, give this loss; how many there are is not told."""
+    for _, slips in together((SOFTMAX, REPEATED, UPSIDE_DOWN)):
+        if close(loss, step_loss(*args, slips)):
+            return slips[0] if len(slips) == 1 else f"more than one mistake; one of them: {slips[0]}"
     wanted = step_loss(*args)
     if close(loss, wanted * len(args[0])):
         return "you add up the losses: take their mean, or the learning rate depends on the batch"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.check.base import Wrong, agree, checker, close, function, number, predicted, tensor
+from course_lib.check.base import Wrong, agree, checker, close, function, number, predicted, tensor, together
 
 
 def others(i: int, n: int) -> list[int]:
@@ -84,20 +83,15 @@ AFTERWARDS: dict[str, Callable] = {
 
 
 def slips(at_once: int = 3) -> Iterator[tuple[str, Callable]]:
-    """(sentence, the loss with that mistake): single mistakes first, then up to `at_once` together.
-
-    Of several only the first is told, so that the others can still be found.
-    """
+    """(sentence, the loss with that mistake): single mistakes first, then up to `at_once` together."""
     for sentence, options in SLIPS.items():
         yield sentence, functools.partial(slow_nt_xent, **options)
     for sentence, change in AFTERWARDS.items():
         yield sentence, functools.partial(_changed, change)
-    for count in range(2, at_once + 1):
-        for several in itertools.combinations(SLIPS, count):
-            options = {name: value for sentence in several for name, value in SLIPS[sentence].items()}
-            if len(options) == sum(len(SLIPS[sentence]) for sentence in several):
-                yield (f"{count} mistakes at once; one of them: {several[0]}",
-                       functools.partial(slow_nt_xent, **options))
+    for told, several in together(SLIPS, 2, at_once):
+        options = {name: value for sentence in several for name, value in SLIPS[sentence].items()}
+        if len(options) == sum(len(SLIPS[sentence]) for sentence in several):
+            yield told, functools.partial(slow_nt_xent, **options)
 
 
 def _changed(change: Callable, z1: Tensor, z2: Tensor, temperature: float) -> Tensor:

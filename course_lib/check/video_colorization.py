@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -23,6 +22,7 @@ from course_lib.check.base import (
     number,
     predicted,
     tensor,
+    together,
 )
 from course_lib.methods.pretext.video_color import copy_loss
 
@@ -210,11 +210,9 @@ FOLLOW_SLIPS: dict[str, dict[str, Any]] = {
 
 def follow_slips() -> Iterator[tuple[str, Callable]]:
     """(sentence, `follow` with that mistake): single mistakes, then several, of which only the first is told."""
-    for count in range(1, len(FOLLOW_SLIPS) + 1):
-        for several in itertools.combinations(FOLLOW_SLIPS, count):
-            options = {name: value for sentence in several for name, value in FOLLOW_SLIPS[sentence].items()}
-            more = f"{count} mistakes at once; one of them: " if count > 1 else ""
-            yield more + several[0], functools.partial(slow_follow, **options)
+    for told, several in together(FOLLOW_SLIPS):
+        options = {name: value for sentence in several for name, value in FOLLOW_SLIPS[sentence].items()}
+        yield told, functools.partial(slow_follow, **options)
 
 
 @checker

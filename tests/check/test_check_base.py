@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.check.base import NotAttempted, Wrong, agree, checker, close, function, number, predicted, tensor
+from course_lib.check.base import (
+    NotAttempted,
+    Wrong,
+    agree,
+    checker,
+    close,
+    function,
+    number,
+    predicted,
+    tensor,
+    together,
+)
 
 
 @checker
@@ -194,3 +205,11 @@ def test_a_prediction_is_compared_and_explained():
             predicted(guess, 10.0, within=0.5, why="Because.", unit=" %", mistakes=slips)
     with pytest.raises(Wrong, match="a prediction must be a number, and it is a str"):
         predicted("much", 10.0, within=0.5, why="")
+
+
+def test_slips_alone_then_several_together():
+    assert list(together(["a", "b", "c"], most=2)) == [
+        ("a", ("a",)), ("b", ("b",)), ("c", ("c",)), ("2 mistakes at once; one of them: a", ("a", "b")),
+        ("2 mistakes at once; one of them: a", ("a", "c")), ("2 mistakes at once; one of them: b", ("b", "c"))]
+    assert [several for _, several in together("abc", least=2)] == [
+        ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
