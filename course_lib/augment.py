@@ -138,7 +138,7 @@ class Views(nn.Module):
                 rows, columns = smooth @ rows, smooth @ columns
             x = (x.reshape(len(x), 3 * height, width) @ columns.mT).view(len(x), 3, height, self.size)
             x = rows[:, None] @ x
-            matrix, shift = colour_matrix(draw, x.mean((2, 3)))
+            matrix, shift = color_matrix(draw, x.mean((2, 3)))
             x = torch.baddbmm(shift, matrix, x.flatten(2)).clamp_(0, 1).view_as(x)
         if self.solarize > 0:
             x = torch.where(draw.solarize[:, None, None, None] & (x >= 0.5), 1 - x, x)
@@ -175,9 +175,9 @@ def resize_matrix(start: Int64[Tensor, " n"], length: Int64[Tensor, " n"], sourc
     if flip is not None:
         i = torch.where(flip[:, None], size - 1 - i, i)
     scale = length[:, None] / size
-    centre = start[:, None] + (i + 0.5) * scale - 0.5
+    center = start[:, None] + (i + 0.5) * scale - 0.5
     j = torch.arange(source, device=start.device)
-    weights = (1 - (j - centre[:, :, None]).abs() / scale.clamp(min=1)[:, :, None]).clamp_(min=0)
+    weights = (1 - (j - center[:, :, None]).abs() / scale.clamp(min=1)[:, :, None]).clamp_(min=0)
     inside = (j >= start[:, None]) & (j < (start + length)[:, None])
     weights = weights * inside[:, None]
     return weights / weights.sum(2, keepdim=True)
@@ -190,7 +190,7 @@ def blur_matrix(sigma: Float[Tensor, " n"], size: int) -> Float[Tensor, "n size 
     return weights / weights.sum(2, keepdim=True)
 
 
-def colour_matrix(draw: Draw, mean: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3 1"]]:
+def color_matrix(draw: Draw, mean: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3 1"]]:
     """Brightness b, contrast c, saturation s and a hue rotation H as `matrix @ pixel + shift`.
 
     matrix = b·c·(s·H + (1 − s)·grey) and shift = b·(1 − c)·(luma of the mean pixel), grey being a saturation of 0.

@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         # ImageNet's channel means and one deviation for all: close to zero mean and unit variance on natural pictures.
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
 
-    def normalise(self, x: Tensor) -> Float[Tensor, "n 3 h w"]:
+    def normalize(self, x: Tensor) -> Float[Tensor, "n 3 h w"]:
         """Pictures in [0, 1], or uint8, to about zero mean and unit variance, in channels-last memory."""
         return ((_as_float(x) - self.mean) / 0.25).contiguous(memory_format=torch.channels_last)
 
@@ -85,7 +85,7 @@ class ConvNet(Encoder):
         self.head = nn.Sequential(nn.Conv2d(widths[-1], dim, 1, bias=False), nn.BatchNorm2d(dim), nn.ReLU())
 
     def stages(self, x):
-        x = self.stem(self.normalise(x))
+        x = self.stem(self.normalize(x))
         maps = []
         for block in self.blocks:
             maps.append(x := block(x))
@@ -133,7 +133,7 @@ class ResNet(Encoder):
         self.blocks = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4])
 
     def stages(self, x):
-        x = self.stem(self.normalise(x))
+        x = self.stem(self.normalize(x))
         maps = []
         for block in self.blocks:
             maps.append(x := block(x))
@@ -204,7 +204,7 @@ class ViT(Encoder):
                 nn.init.zeros_(module.bias)
 
     def _embed(self, x, keep):
-        x = self.normalise(x)
+        x = self.normalize(x)
         if x.shape[2:] != (self.patch * self.grid,) * 2:
             size = self.patch * self.grid
             raise ValueError(f"this ViT takes pictures of {size}×{size} pixels, got {x.shape[2]}×{x.shape[3]}: "

@@ -74,7 +74,7 @@ _METHODS: dict[str, tuple[str, str, dict, dict, dict]] = {
                   {"epochs": 6, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
     # These pictures are too small for a lens's fault to show, so there is nothing to drop their colours for. One epoch
     # is better than four on val, for both: a longer training makes a better puzzler and a worse encoder (ablations).
-    "relative_patch": ("relative patches", "RelativePatch", {"drop_colour": False},
+    "relative_patch": ("relative patches", "RelativePatch", {"drop_color": False},
                        {"epochs": 1, "lr": 2e-3, "batch_size": 128}, {"epochs": 20, "lr": 1e-3}),
     "jigsaw": ("jigsaw", "Jigsaw", {}, {"epochs": 1, "lr": 2e-3, "batch_size": 128}, {"epochs": 20, "lr": 1e-3}),
     "inpainting": ("context encoder", "ContextEncoder", {}, {"epochs": 5, "lr": 2e-3}, {"epochs": 60, "lr": 1e-3}),
@@ -102,7 +102,7 @@ BASELINES = {
 # The first of SimCLR is as it is, but short, and those after it are as short, so that only the idea differs.
 ABLATIONS = {
     "simclr_short": ("SimCLR, short", "simclr", 0.1, {}, {}),
-    "simclr_no_colour": ("no colour jitter, no grey", "simclr", 0.1, {"views": {"p_jitter": 0.0, "p_gray": 0.0}}, {}),
+    "simclr_no_color": ("no colour jitter, no grey", "simclr", 0.1, {"views": {"p_jitter": 0.0, "p_gray": 0.0}}, {}),
     "simclr_no_crop": ("no crop", "simclr", 0.1, {"views": {"crop": [1.0, 1.0], "ratio": [1.0, 1.0]}}, {}),
     "simclr_linear": ("linear projector", "simclr", 0.1, {"projector": "linear"}, {}),
     "simclr_no_projector": ("no projector", "simclr", 0.1, {"projector": "none"}, {}),
@@ -110,10 +110,10 @@ ABLATIONS = {
     "simclr_warm": ("temperature 2", "simclr", 0.1, {"temperature": 2.0}, {}),
     "simclr_few_negatives": ("batch of 32", "simclr", 0.1, {}, {"batch_size": 32, "lr": 1e-3}),
     "relative_patch_long": ("relative patches, four times as long", "relative_patch", 4, {}, {}),
-    "relative_patch_grey": ("relative patches, one channel each", "relative_patch", 1, {"drop_colour": True}, {}),
+    "relative_patch_gray": ("relative patches, one channel each", "relative_patch", 1, {"drop_color": True}, {}),
     "relative_patch_touching": ("relative patches that touch", "relative_patch", 1, {"gap": False}, {}),
     "jigsaw_long": ("jigsaw, four times as long", "jigsaw", 4, {}, {}),
-    "jigsaw_raw_tiles": ("jigsaw, tiles as they are", "jigsaw", 1, {"normalise": False}, {}),
+    "jigsaw_raw_tiles": ("jigsaw, tiles as they are", "jigsaw", 1, {"normalize": False}, {}),
     "inpainting_l2": ("context encoder, squared error alone", "inpainting", 1, {"adversarial": 0.0}, {}),
     "inpainting_center": ("context encoder, hole in the middle", "inpainting", 1, {"mask": "center"}, {}),
     "colorization_regression": ("colourization by regression", "colorization", 1, {"target": "regression"}, {}),

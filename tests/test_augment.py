@@ -8,11 +8,11 @@ import math
 
 import pytest
 import torch
-from reference.views import COLOURS, crop_and_flip, turn_hue
+from reference.views import COLORS, crop_and_flip, turn_hue
 from torchvision.transforms import v2
 
 from course_lib import augment
-from course_lib.augment import MultiCrop, Views, as_float, blur_matrix, colour_matrix, resize_matrix
+from course_lib.augment import MultiCrop, Views, as_float, blur_matrix, color_matrix, resize_matrix
 
 STILL = {"crop": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0, "p_jitter": 0.0, "p_gray": 0.0}  # nothing at random
 
@@ -111,7 +111,7 @@ def test_boxes_reach_every_corner():
 # --- colour -----------------------------------------------------------------------------------------------------------
 
 
-COLOUR_DRAWS = {
+COLOR_DRAWS = {
     "brightness": {"brightness": torch.linspace(0.6, 1.2, 12)},
     "contrast": {"contrast": torch.linspace(0.6, 1.3, 12)},
     "saturation": {"saturation": torch.linspace(0.6, 1.3, 12)},
@@ -119,12 +119,12 @@ COLOUR_DRAWS = {
 }
 
 
-@pytest.mark.parametrize("name", COLOUR_DRAWS)
-def test_colours_are_torchvisions(name):
+@pytest.mark.parametrize("name", COLOR_DRAWS)
+def test_colors_are_torchvisions(name):
     x = pictures(12, low=0.3, high=0.7)  # away from 0 and 1, so that nothing clamps
     views = Views(32)
-    draw = drawn(views, 12, **COLOUR_DRAWS[name])
-    theirs = torch.stack([COLOURS[name](x[i], draw, i) for i in range(12)])
+    draw = drawn(views, 12, **COLOR_DRAWS[name])
+    theirs = torch.stack([COLORS[name](x[i], draw, i) for i in range(12)])
     torch.testing.assert_close(views.apply_draw(x, draw), theirs, rtol=0, atol=1e-5)
 
 
@@ -137,13 +137,13 @@ def test_hue_is_a_rotation_in_yiq():
         torch.testing.assert_close(view[i].double(), turn_hue(x[i], turn), rtol=0, atol=1e-5)
 
 
-def test_the_order_of_colours_drops_out():
+def test_the_order_of_colors_drops_out():
     x = pictures(4, low=0.4, high=0.6).double()
     draw = drawn(Views(32), 4, brightness=torch.tensor([0.9, 1.1, 1.0, 0.8]),
                  contrast=torch.tensor([1.2, 0.8, 0.9, 1.1]), saturation=torch.tensor([0.7, 1.3, 1.1, 0.9]),
                  hue=torch.tensor([0.05, -0.1, 0.1, -0.02]))
     ours = Views(32).apply_draw(x.float(), draw).double()
-    steps = [COLOURS["brightness"], COLOURS["contrast"], COLOURS["saturation"],
+    steps = [COLORS["brightness"], COLORS["contrast"], COLORS["saturation"],
              lambda picture, draw, i: turn_hue(picture, draw.hue[i].item())]
     for order in itertools.permutations(steps):
         picture = x[0]
@@ -165,7 +165,7 @@ def test_solarize_is_torchvisions():
     x = pictures(8)
     views = Views(32, **STILL, solarize=1.0)
     draw = drawn(views, 8, solarize=torch.arange(8) % 2 == 0)
-    theirs = torch.stack([COLOURS["solarize"](x[i], draw, i) for i in range(8)])
+    theirs = torch.stack([COLORS["solarize"](x[i], draw, i) for i in range(8)])
     far = (x - 0.5).abs() > 1e-5  # a pixel on the threshold may fall on either side
     assert ((views.apply_draw(x, draw) - theirs).abs() < 1e-5)[far].all()
 
@@ -374,7 +374,7 @@ def test_settings_that_make_no_sense(arguments, message):
         Views(**arguments)
 
 
-def test_colour_matrix_of_a_draw_in_which_nothing_happens_is_the_identity():
-    matrix, shift = colour_matrix(drawn(Views(32), 3), torch.rand(3, 3))
+def test_color_matrix_of_a_draw_in_which_nothing_happens_is_the_identity():
+    matrix, shift = color_matrix(drawn(Views(32), 3), torch.rand(3, 3))
     torch.testing.assert_close(matrix, torch.eye(3).expand(3, 3, 3), rtol=0, atol=1e-6)
     assert shift.abs().max() == 0

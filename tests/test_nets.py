@@ -56,10 +56,10 @@ def test_bytes_and_floats_are_the_same_pictures(encoder):
     torch.testing.assert_close(encoder(x), encoder(x.float() / 255))
 
 
-def test_pictures_are_normalised_inside(encoder):
-    x = encoder.normalise(torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1).expand(1, 3, 4, 4))
+def test_pictures_are_normalized_inside(encoder):
+    x = encoder.normalize(torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1).expand(1, 3, 4, 4))
     assert x.abs().max() < 1e-6 and x.is_contiguous(memory_format=torch.channels_last)
-    assert encoder.normalise(torch.ones(1, 3, 4, 4))[0, :, 0, 0].tolist() == pytest.approx([2.06, 2.176, 2.376])
+    assert encoder.normalize(torch.ones(1, 3, 4, 4))[0, :, 0, 0].tolist() == pytest.approx([2.06, 2.176, 2.376])
 
 
 def test_gradients_reach_every_weight(encoder):
@@ -130,7 +130,7 @@ def test_resnet18_with_the_imagenet_stem_is_torchvisions():
         for ours, other in weights:
             other.copy_(ours)
     x = torch.rand(2, 3, 64, 64)
-    torch.testing.assert_close(net(x), reference.eval()(net.normalise(x)))
+    torch.testing.assert_close(net(x), reference.eval()(net.normalize(x)))
     assert net.maps(x).shape == (2, 512, 2, 2)
 
 

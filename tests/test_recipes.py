@@ -103,8 +103,8 @@ def test_an_ablation_differs_in_one_thing_from_what_it_is_compared_with():
 def test_views_of_a_recipe_reach_the_method():
     method = build_method(recipe("simclr_no_crop", "smoke"))
     assert tuple(method.views.crop) == (1.0, 1.0) and method.views.p_gray == 0.2
-    grey = build_method(recipe("simclr_no_colour", "smoke")).views
-    assert grey.p_jitter == grey.p_gray == 0 and grey.crop == (0.2, 1.0)
+    gray = build_method(recipe("simclr_no_color", "smoke")).views
+    assert gray.p_jitter == gray.p_gray == 0 and gray.crop == (0.2, 1.0)
 
 
 def test_the_same_seed_gives_the_same_encoder_whatever_the_method():

@@ -21,11 +21,11 @@ def shift_that_costs_half(answer: float, measured: int) -> Iterator[str]:
 
 # --- the best that a linear autoencoder can do ------------------------------------------------------------------------
 
-def slow_linear_limit(x: Float[Tensor, "n d"], k: int, *, centred: bool = True, divide: int = 0,
+def slow_linear_limit(x: Float[Tensor, "n d"], k: int, *, centered: bool = True, divide: int = 0,
                       kept: slice | None = None, power: int = 2) -> Float[Tensor, ""]:
     """Mean squared error left by the k main directions of x, by eigenvalues in float64. Options are mistakes."""
     x = x.double()
-    x = x - x.mean(0) if centred else x
+    x = x - x.mean(0) if centered else x
     values = torch.linalg.eigvalsh(x.T @ x).clamp(min=0).flip(0)  # squared singular values, the largest first
     return values[slice(k, None) if kept is None else kept].pow(power / 2).sum() / ([x.numel(), len(x), 1][divide])
 
@@ -38,7 +38,7 @@ def linear_limit(answer: Callable) -> Iterator[str]:
     cases = [(torch.randn(40, 6) * stretch + torch.arange(6.0), k) for k in (1, 2, 4)]
     agree(student, cases, slow_linear_limit, {
         "the mean is still in x: take x.mean(0) away first, as the decoder's bias does":
-            lambda x, k: slow_linear_limit(x, k, centred=False),
+            lambda x, k: slow_linear_limit(x, k, centered=False),
         "that is what the k directions hold: what is lost is the rest":
             lambda x, k: slow_linear_limit(x, k, kept=slice(0, k)),
         "one direction too few is kept: index k is the first that is lost":

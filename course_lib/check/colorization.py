@@ -22,12 +22,12 @@ from course_lib.check.base import (
     predicted,
     together,
 )
-from course_lib.methods.pretext.colorization import colour_bins, nearest_bin
-from course_lib.parts.lab import grey, rgb_to_lab
+from course_lib.methods.pretext.colorization import color_bins, nearest_bin
+from course_lib.parts.lab import gray, rgb_to_lab
 
 
 @checker
-def best_colour(guess: float) -> Iterator[str]:
+def best_color(guess: float) -> Iterator[str]:
     """The predicted chroma of the one colour with the least squared error, where half of the balloons are orange,
     (a, b) = (40, 60), and half are blue, (0, -40)."""
     balloons = torch.tensor([[40.0, 60], [0, -40]])
@@ -199,7 +199,7 @@ def step_loss(x: Float[Tensor, "n 3 h w"], logits: Float[Tensor, "n q p r"], bin
     return (weights[target] * costs).mean()
 
 
-def is_grey(x: Float[Tensor, "n 3 h w"]) -> Bool[Tensor, ""]:
+def is_gray(x: Float[Tensor, "n 3 h w"]) -> Bool[Tensor, ""]:
     """Whether red, green and blue are the same everywhere."""
     return (x - x[:, :1]).abs().max() < 1e-4
 
@@ -208,7 +208,7 @@ def is_grey(x: Float[Tensor, "n 3 h w"]) -> Bool[Tensor, ""]:
 def training_loss(answer: Callable) -> Iterator[str]:
     """`training_loss(x, encoder, painter, bins)`: all that the colourizer does with a batch of pictures."""
     student = function(answer)
-    bins = colour_bins(40)
+    bins = color_bins(40)
     x, encoder, painter = torch.rand(4, 3, 8, 8) ** 2, _Watched(), nn.Conv2d(6, len(bins), 1)
     nn.init.normal_(painter.weight, std=3)  # so sure of itself that a second softmax tells
     loss = student(x, encoder, painter, bins)
@@ -220,7 +220,7 @@ def training_loss(answer: Callable) -> Iterator[str]:
     if close(seen, x):
         raise Wrong("the encoder is shown the colours that it should guess: the answer stands in the question. "
                     "Give it grey(x)")
-    if not is_grey(seen) or not (_order(seen[:, 0]) == _order(grey(x)[:, 0])).all():
+    if not is_gray(seen) or not (_order(seen[:, 0]) == _order(gray(x)[:, 0])).all():
         raise Wrong("what the encoder is shown is not the grey picture: give it grey(x)")
     yield "the encoder sees the grey pictures alone"
     logits = painter(encoder.maps(seen))

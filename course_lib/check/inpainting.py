@@ -76,8 +76,8 @@ def hole_loss(answer: Callable) -> Iterator[str]:
 # --- what a filling gives away ----------------------------------------------------------------------------------------
 
 @checker
-def hole_colour(answer: Callable) -> Iterator[str]:
-    """`hole_colour(filled, mask)`: the mean colour of what is hidden, where holes hold the picture's own mean."""
+def hole_color(answer: Callable) -> Iterator[str]:
+    """`hole_color(filled, mask)`: the mean colour of what is hidden, where holes hold the picture's own mean."""
     student = function(answer)
     cases, truths = [], []
     for n, side in ((4, 6), (3, 8)):

@@ -72,37 +72,37 @@ def farthest(answer: Callable) -> Iterator[str]:
     yield "the order of the chosen does not matter"
 
 
-def normalised(tiles: Float[Tensor, "n t c s s"], *, over: tuple[int, ...] = (3, 4), power: int = 1,
-               correction: int = 0, centre: bool = True, eps: float = EPS) -> Tensor:
+def normalized(tiles: Float[Tensor, "n t c s s"], *, over: tuple[int, ...] = (3, 4), power: int = 1,
+               correction: int = 0, center: bool = True, eps: float = EPS) -> Tensor:
     """Each channel of each tile to mean 0 and deviation 1. The options are places for mistakes."""
     mean = tiles.mean(over, keepdim=True)
     size = torch.tensor([tiles.shape[d] for d in over]).prod()
     variance = (tiles - mean).square().sum(over, keepdim=True) / (size - correction)
-    return (tiles - centre * mean) / (variance.sqrt() + eps) ** power
+    return (tiles - center * mean) / (variance.sqrt() + eps) ** power
 
 
 @checker
-def normalise_tiles(answer: Callable) -> Iterator[str]:
-    """`normalise_tiles(tiles)` -> the same shape: each channel of each tile with mean 0 and deviation (nearly) 1."""
+def normalize_tiles(answer: Callable) -> Iterator[str]:
+    """`normalize_tiles(tiles)` -> the same shape: each channel of each tile with mean 0 and deviation (nearly) 1."""
     student = function(answer)
     light, contrast = torch.rand(2, 2, 9, 3, 1, 1)
     tiles = light + (0.1 + contrast) * torch.rand(2, 9, 3, 4, 4)
 
     def instead(**options) -> Callable:
-        return lambda tiles: normalised(tiles, **options)
+        return lambda tiles: normalized(tiles, **options)
 
     flat = tiles.clone()
     flat[0, 4] = 0.25  # a tile of one colour
     without = "the 0.01 is missing: a flat tile has a deviation of 0, and then you divide by it"
     if isinstance(out := student(flat), Tensor) and not out.isfinite().all():
         raise Wrong(without)
-    agree(student, [(tiles,), (flat,)], normalised, {
+    agree(student, [(tiles,), (flat,)], normalized, {
         "mean and deviation are those of the whole picture: then all its tiles keep their differences":
             instead(over=(1, 3, 4)),
         "mean and deviation are taken over the colours too: each channel has its own": instead(over=(2, 3, 4)),
         "mean and deviation are taken over the batch: each tile of each picture has its own": instead(over=(0, 3, 4)),
         "you divide by the variance: the deviation is its square root": instead(power=2),
-        "the mean is still there: take it off first": instead(centre=False),
+        "the mean is still there: take it off first": instead(center=False),
         "your deviation divides by n − 1: here it is the mean square, correction=0": instead(correction=1),
         without: instead(eps=0),
     }, "other tiles than one by one")

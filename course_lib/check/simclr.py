@@ -24,14 +24,14 @@ def other_view(i: int, n: int) -> int:
     return (i + n) % (2 * n)
 
 
-def slow_nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5, *, normalise: Callable = F.normalize,
+def slow_nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5, *, normalize: Callable = F.normalize,
                  candidates: Callable = others, positive: Callable = other_view, anchors: Sequence[float] = (0, 1),
                  scale: Callable = lambda s, t: s / t, extra: Sequence[float] = ()) -> Tensor:
     """NT-Xent anchor by anchor, in float64, as its definition reads. Each option is a place for one mistake.
 
     anchors: the part of the 2N rows whose mean is the loss. extra: logits that stand among the candidates' by mistake.
     """
-    n, z = len(z1), normalise(torch.cat([z1, z2]).double())
+    n, z = len(z1), normalize(torch.cat([z1, z2]).double())
     losses = []
     for i in range(round(anchors[0] * 2 * n), round(anchors[1] * 2 * n)):
         among = scale(z[candidates(i, n)] @ z[i], temperature)
@@ -51,9 +51,9 @@ SLIPS: dict[str, dict[str, Any]] = {
         {"candidates": everyone},
     "the diagonal is 0, and exp(0) = 1 still counts in the denominator: fill it with -inf":
         {"extra": (0.0,)},
-    "the embeddings are not normalised: divide each row by its length first": {"normalise": lambda z: z},
+    "the embeddings are not normalised: divide each row by its length first": {"normalize": lambda z: z},
     "you normalised each column over the batch: F.normalize(z, dim=1) makes each row of length 1":
-        {"normalise": functools.partial(F.normalize, dim=0)},
+        {"normalize": functools.partial(F.normalize, dim=0)},
     "you multiply by the temperature: divide by it, so that a small one makes differences larger":
         {"scale": lambda s, t: s * t},
     "the temperature is not used": {"scale": lambda s, t: s},
@@ -307,7 +307,7 @@ def nt_xent_apart(answer: Callable) -> Iterator[str]:
         "false negatives are left out among one view only: they are there in both":
             slip(keep=lambda i, k, labels, n: k != i and (labels[i] != labels[k] or (i < n) == (k < n)
                                                           or k == other_view(i, n))),
-        "the embeddings are not normalised: divide each row by its length first": slip(normalise=lambda z: z),
+        "the embeddings are not normalised: divide each row by its length first": slip(normalize=lambda z: z),
     }, "your loss is not that of a loop over the anchors")
     yield "equals a loop over the anchors"
     if not close(student(z1, z2, torch.arange(6), 0.5), slow_nt_xent(z1, z2, 0.5)):

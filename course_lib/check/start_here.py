@@ -164,8 +164,8 @@ def exam(seed: int = 8) -> Dataset:
     parts = {}
     for name, n in {"train": 60, "val": 40, "test": 45}.items():
         y = torch.arange(n) % 3
-        colour = 128 + 30 * F.one_hot(y, 3) + 35 * torch.randn(n, 3, generator=g)
-        x = colour.clamp(0, 255).to(torch.uint8)[:, :, None, None].expand(-1, -1, 8, 8).contiguous()
+        color = 128 + 30 * F.one_hot(y, 3) + 35 * torch.randn(n, 3, generator=g)
+        x = color.clamp(0, 255).to(torch.uint8)[:, :, None, None].expand(-1, -1, 8, 8).contiguous()
         parts[name] = Images(x, y, ("red", "green", "blue"))
     return Dataset("exam", parts["train"].without_labels(), **parts)
 

@@ -32,8 +32,8 @@ NEAR = 0.1  # how far off a predicted J may be
 @checker
 def blind_loss(guess: float, part: int = 8, places: int = 256) -> Iterator[str]:
     """The predicted loss of a pointer that points everywhere alike, where one place in `part` is red, others green."""
-    colours = (torch.arange(places) % part == 0).long()[None]
-    measured = copy_loss(torch.zeros(1, places, places), colours, colours).item()
+    colors = (torch.arange(places) % part == 0).long()[None]
+    measured = copy_loss(torch.zeros(1, places, places), colors, colors).item()
     share = 1 / part
     yield predicted(
         guess, measured, within=0.04,
@@ -47,15 +47,15 @@ def blind_loss(guess: float, part: int = 8, places: int = 256) -> Iterator[str]:
                   "nothing is paid only by a pointer that is sure and right": 0.0})
 
 
-def slow_copy(target: Tensor, references: Tensor, colours: Tensor, temperature: float, *,
-              normalise: Callable = F.normalize, scale: Callable = lambda s, t: s / t,
+def slow_copy(target: Tensor, references: Tensor, colors: Tensor, temperature: float, *,
+              normalize: Callable = F.normalize, scale: Callable = lambda s, t: s / t,
               attend: Callable = lambda logits: logits.softmax(2)) -> Tensor:
     """The copied colours `[N, C, P]`, place by place, in float64. Each option is a place for one mistake."""
-    target, references = (normalise(z.double()) for z in (target, references))
+    target, references = (normalize(z.double()) for z in (target, references))
     n, _, p = target.shape
     logits = torch.stack([torch.stack([target[i, :, j] @ references[i] for j in range(p)]) for i in range(n)])
     weights = attend(scale(logits, temperature))
-    return torch.stack([torch.stack([(weights[i, j] * colours[i]).sum(1) for j in range(p)], 1) for i in range(n)])
+    return torch.stack([torch.stack([(weights[i, j] * colors[i]).sum(1) for j in range(p)], 1) for i in range(n)])
 
 
 # What is often done instead, each with the option of `slow_copy` that does it too.
@@ -69,17 +69,17 @@ COPY_SLIPS: dict[str, dict[str, Any]] = {
         {"attend": torch.exp},
     "you copy from the best place alone: copy the mean under the attention, or no gradient tells where to point":
         {"attend": lambda logits: F.one_hot(logits.argmax(2), logits.shape[2]).to(logits.dtype)},
-    "the embeddings are not normalised: divide each place's vector by its length first": {"normalise": lambda z: z},
+    "the embeddings are not normalised: divide each place's vector by its length first": {"normalize": lambda z: z},
     "you normalised over places: F.normalize(z, dim=1) makes each place's vector of length 1":
-        {"normalise": functools.partial(F.normalize, dim=2)},
+        {"normalize": functools.partial(F.normalize, dim=2)},
     "you multiply by the temperature: divide by it, so that a small one points sharper": {"scale": lambda s, t: s * t},
     "the temperature is not used": {"scale": lambda s, t: s},
 }
 
 
 @checker
-def copied_colours(answer: Callable) -> Iterator[str]:
-    """`copied_colours(target, references, colours, temperature)` -> `[N, C, P]`, equations 1 and 2."""
+def copied_colors(answer: Callable) -> Iterator[str]:
+    """`copied_colors(target, references, colors, temperature)` -> `[N, C, P]`, equations 1 and 2."""
     student = function(answer)
 
     def case(n: int, d: int, p: int, r: int, temperature: float) -> tuple:
@@ -93,17 +93,17 @@ def copied_colours(answer: Callable) -> Iterator[str]:
           "your colours are not those of a loop over the places")
     yield "equals a loop over the places"
     z = torch.eye(5)[None]
-    colours = torch.rand(1, 3, 5)
-    sure = student(z, z, colours, 0.005)
-    if not close(sure, colours):
+    colors = torch.rand(1, 3, 5)
+    sure = student(z, z, colors, 0.005)
+    if not close(sure, colors):
         raise Wrong("at a temperature of 0.005 every place should copy exactly from its twin, and yours does not: "
                     "exp(200) is too large for float32, and softmax subtracts the largest logit first")
     yield "a sure pointer copies exactly"
-    if not close(student(torch.ones(1, 4, 2), torch.ones(1, 4, 5), colours, 0.1)[0, :, 0], colours[0].mean(1)):
+    if not close(student(torch.ones(1, 4, 2), torch.ones(1, 4, 5), colors, 0.1)[0, :, 0], colors[0].mean(1)):
         raise Wrong("where all embeddings are alike, the mean of all colours must be copied")
     yield "a blind one copies the mean"
-    target, references, colours, temperature = cases[0]
-    out = student(target.requires_grad_(), references.requires_grad_(), colours, temperature)
+    target, references, colors, temperature = cases[0]
+    out = student(target.requires_grad_(), references.requires_grad_(), colors, temperature)
     if not out.requires_grad or not all(g is not None and g.any() for g in torch.autograd.grad(
             out.square().sum(), (target, references), allow_unused=True)):
         raise Wrong("the value is right, but no gradient comes back to both embeddings: nothing would be learned. "

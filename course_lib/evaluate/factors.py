@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_lib.evaluate.checks import check_features, check_same_width
-from course_lib.evaluate.probe import STRENGTHS, linear_probe, standardiser
+from course_lib.evaluate.probe import STRENGTHS, linear_probe, standardizer
 
 
 def factor_probe(
@@ -63,7 +63,7 @@ def _ridge_r2(train_z, train_t, val_z, val_t, test_z, test_t) -> float:
 def _ridge_error(z: Tensor, t: Tensor, new_z: Tensor, new_t: Tensor, l2: float) -> float:
     """Mean squared error on new rows of the w, b minimising mean (x w + b - t)² / 2 + l2 / 2 |w|², x standardised."""
     z, t, new_z, new_t = z.double(), t.double(), new_z.double(), new_t.double()
-    mean, std = standardiser(z)
+    mean, std = standardizer(z)
     x = (z - mean) / std
     penalty = l2 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     w = torch.linalg.solve(x.T @ x / len(x) + penalty, x.T @ (t - t.mean()) / len(x))

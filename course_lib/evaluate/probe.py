@@ -88,7 +88,7 @@ def fit_probe(
     return _Problem(z, y, classes or 1 + int(y.max())).solve(l2, start, tolerance, max_iter)
 
 
-def standardiser(z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+def standardizer(z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
     """Mean and standard deviation of each dimension; 1 for a dimension that is constant up to rounding."""
     std, mean = torch.std_mean(z, dim=0, correction=0)
     rounding = 10 * torch.finfo(z.dtype).eps * mean.abs()
@@ -103,7 +103,7 @@ class _Problem:
             raise ValueError(f"labels must hold at least two classes, got class {int(y[0])} alone: a probe learns to "
                              "tell classes apart, so take more pictures or shuffle before taking a part")
         self.y, self.classes = y, classes
-        self.mean, self.std = standardiser(z)
+        self.mean, self.std = standardizer(z)
         self.x = (z - self.mean) / self.std
         # It steers the search (see solve). Of all rows: a few far out, as untrained encoders have, carry much of it.
         self.covariance = (self.x.T @ self.x).double() / len(z)

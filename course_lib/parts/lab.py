@@ -33,7 +33,7 @@ def lab_to_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
 
 
 @full_precision
-def grey(x: Tensor) -> Float[Tensor, "n 3 h w"]:
+def gray(x: Tensor) -> Float[Tensor, "n 3 h w"]:
     """Pictures, uint8 or in [0, 1], without colour: every pixel the grey of its L. What is grey stays as it is."""
     return screen(mix(RGB_TO_T[1:2], light(x))).expand(-1, 3, -1, -1)
 

@@ -44,7 +44,7 @@ def curves(history: HasLogs | Mapping[str, HasLogs], *, keys: Sequence[str] = ("
             y = torch.tensor([float(log[key]) for log in logs], dtype=torch.float64)
             window = max(1, len(y) // 40) if smooth is None else smooth
             if window > 1:
-                axes.plot(x, y, lw=1, alpha=0.3, color=style.line_colours(i + 1)[i], zorder=1)
+                axes.plot(x, y, lw=1, alpha=0.3, color=style.line_colors(i + 1)[i], zorder=1)
             drawn[name or key] = (x, running_mean(y, window))
         if not drawn:
             logged = sorted({k for h in histories.values() for log in h.logs for k in log})
@@ -72,10 +72,10 @@ def draw_lines(axes: Axes, lines: Mapping[str, tuple[Tensor, Tensor]],
     scales of the axes before.
     """
     ends = []
-    colours, dashes = style.line_colours(len(lines)), style.line_styles(len(lines))
-    for (name, (x, y)), colour, dash in zip(lines.items(), colours, dashes, strict=True):
-        axes.plot(x, y, lw=2.5, color=colour, ls=dash, zorder=3, marker="o" if len(x) == 1 else None)
-        ends.append((name, float(x[-1]), float(y[-1]), colour))
+    colors, dashes = style.line_colors(len(lines)), style.line_styles(len(lines))
+    for (name, (x, y)), color, dash in zip(lines.items(), colors, dashes, strict=True):
+        axes.plot(x, y, lw=2.5, color=color, ls=dash, zorder=3, marker="o" if len(x) == 1 else None)
+        ends.append((name, float(x[-1]), float(y[-1]), color))
     last = max(x for _, x, _, _ in ends)
     for name, value in (levels or {}).items():
         axes.axhline(value, lw=2, ls=(0, (4, 3)), color=style.INK, zorder=2)
@@ -88,8 +88,8 @@ def draw_lines(axes: Axes, lines: Mapping[str, tuple[Tensor, Tensor]],
     points = [to_axes.transform((x, y)) for _, x, y, _ in ends]
     apart = style.line_height(style.MEDIUM) / axes.bbox.height
     heights = style.spread([float(min(max(y, 0), 1)) for _, y in points], apart, 0.0, 1.0)
-    for (name, _, _, colour), (x, y), height in zip(ends, points, heights, strict=True):
-        axes.plot([x, 1.03], [min(max(y, 0), 1), height], transform=axes.transAxes, color=colour, lw=1.2,
+    for (name, _, _, color), (x, y), height in zip(ends, points, heights, strict=True):
+        axes.plot([x, 1.03], [min(max(y, 0), 1), height], transform=axes.transAxes, color=color, lw=1.2,
                   ls=":", clip_on=False)
-        axes.text(1.04, height, name, transform=axes.transAxes, color=colour, fontsize=style.MEDIUM, va="center",
+        axes.text(1.04, height, name, transform=axes.transAxes, color=color, fontsize=style.MEDIUM, va="center",
                   weight="bold")

@@ -165,20 +165,20 @@ def _points(axes: Axes, points: Tensor, labels: Tensor | None, classes: Sequence
     if labels is None:
         axes.scatter(*points.T, s=size, color=style.LINES[0], alpha=0.6, lw=0)
         return
-    for c, (name, colour, marker) in enumerate(_legend_entries(labels, classes)):
-        axes.scatter(*points[labels == c].T, s=size, color=colour, marker=marker, alpha=0.75, lw=0, label=name)
+    for c, (name, color, marker) in enumerate(_legend_entries(labels, classes)):
+        axes.scatter(*points[labels == c].T, s=size, color=color, marker=marker, alpha=0.75, lw=0, label=name)
 
 
 def _legend_entries(labels: Tensor | None, classes: Sequence[str]) -> list[tuple[str, str, str]]:
     """(name, colour, marker) of each class."""
     if labels is None:
         return []
-    return list(zip(classes, style.class_colours(len(classes)), style.class_markers(len(classes)), strict=True))
+    return list(zip(classes, style.class_colors(len(classes)), style.class_markers(len(classes)), strict=True))
 
 
 def _legend(sheet: Sheet, entries: list[tuple[str, str, str]], places: list[tuple[float, float]]) -> None:
-    for (name, colour, marker), (x, y) in zip(entries, places, strict=True):
-        sheet.axes.add_line(Line2D([x], [y], marker=marker, ms=10, color=colour, ls=""))
+    for (name, color, marker), (x, y) in zip(entries, places, strict=True):
+        sheet.axes.add_line(Line2D([x], [y], marker=marker, ms=10, color=color, ls=""))
         sheet.text(x + 14, y, name, ha="left")
 
 
@@ -190,43 +190,43 @@ def _names(sheet: Sheet, at: np.ndarray, labels: Tensor | None, classes: Sequenc
     present = labels.unique().tolist()
     medians = np.array([np.median(at[labels.numpy() == c], axis=0) for c in present])
     half = np.array([[style.text_width(classes[c], style.MEDIUM, "bold") / 2 + 4, 11] for c in present])
-    centres = _apart(medians, half, inside)
-    for c, (x, y), (mx, my) in zip(present, centres, medians, strict=True):
+    centers = _apart(medians, half, inside)
+    for c, (x, y), (mx, my) in zip(present, centers, medians, strict=True):
         if np.hypot(x - mx, y - my) > 14:
             sheet.axes.plot([x, mx], [y, my], color=style.INK, lw=1, zorder=4)
             sheet.axes.plot([mx], [my], marker="o", ms=4, color=style.INK, zorder=4)
         halo = [withStroke(linewidth=4, foreground="white")]
         sheet.text(x, y, classes[c], weight="bold", zorder=6, path_effects=halo)
-    return [(x - w, y - h, x + w, y + h) for (x, y), (w, h) in zip(centres, half, strict=True)]
+    return [(x - w, y - h, x + w, y + h) for (x, y), (w, h) in zip(centers, half, strict=True)]
 
 
-def _apart(centres: np.ndarray, half: np.ndarray, inside: Box) -> np.ndarray:
+def _apart(centers: np.ndarray, half: np.ndarray, inside: Box) -> np.ndarray:
     """Boxes pushed apart, each pair along the direction where it overlaps less, until none overlap."""
-    centres = centres.copy()
+    centers = centers.copy()
     low, high = np.array(inside[:2]) + half, np.array(inside[2:]) - half
     for _ in range(300):
         moved = False
-        for i in range(len(centres)):
+        for i in range(len(centers)):
             for j in range(i):
-                gap = centres[i] - centres[j]
+                gap = centers[i] - centers[j]
                 over = half[i] + half[j] - np.abs(gap)
                 if (over > 0).all():
                     axis = int(over[1] <= over[0])
                     push = (over[axis] / 2 + 0.5) * (1 if gap[axis] >= 0 else -1)
-                    centres[i, axis] += push
-                    centres[j, axis] -= push
+                    centers[i, axis] += push
+                    centers[j, axis] -= push
                     moved = True
-        centres = np.clip(centres, low, high)
+        centers = np.clip(centers, low, high)
         if not moved:
             break
-    return centres
+    return centers
 
 
 def _thumbnails(sheet: Sheet, at: np.ndarray, pictures: Images, labels: Tensor | None, classes: Sequence[str],
                 taken: list[Box], inside: Box, seed: int) -> None:
     """Pictures at their points, framed in their class's colour, none over another or over a name."""
     size = cell_size(max(pictures.x.shape[2:]), 64)
-    colours = style.class_colours(len(classes))
+    colors = style.class_colors(len(classes))
     for i in torch.randperm(len(at), generator=torch.Generator().manual_seed(seed)).tolist():
         # At the edge of the map a picture moves inwards; its point stays under it.
         x, y = np.clip(np.round(at[i] - size / 2), np.array(inside[:2]) + 4, np.array(inside[2:]) - size - 4)
@@ -234,6 +234,6 @@ def _thumbnails(sheet: Sheet, at: np.ndarray, pictures: Images, labels: Tensor |
         if not all(box[2] < t[0] or t[2] < box[0] or box[3] < t[1] or t[3] < box[1] for t in taken):
             continue
         taken.append(box)
-        sheet.picture(pixels_of(pictures[i])[0], x, y, size, frame=style.INK if labels is None else colours[labels[i]])
+        sheet.picture(pixels_of(pictures[i])[0], x, y, size, frame=style.INK if labels is None else colors[labels[i]])
         if len(taken) >= THUMBNAILS + len(classes):
             break

@@ -126,8 +126,8 @@ def draw_rows(sheet: Sheet, searched: Images, shown: Tensor, rows: Tensor, left:
                 sheet.picture(pixels, x, y, size)
                 continue
             same = bool(searched.y[i] == searched.y[j])
-            colour = style.AGREE if same else style.DISAGREE
-            sheet.picture(pixels, x, y, size, frame=colour)
+            color = style.AGREE if same else style.DISAGREE
+            sheet.picture(pixels, x, y, size, frame=color)
             sheet.text(x + size - 5, y + size - 6, AGREE if same else DISAGREE, size=style.SMALL, color="white",
-                       weight="bold", bbox={"boxstyle": "circle,pad=0.15" if same else "square,pad=0.15", "fc": colour,
+                       weight="bold", bbox={"boxstyle": "circle,pad=0.15" if same else "square,pad=0.15", "fc": color,
                                             "ec": "white", "lw": 1})

@@ -73,7 +73,7 @@ def plot(width: float, height: float, title: str, panels: int = 1) -> tuple[Draw
     return figure, row
 
 
-def class_colours(n: int) -> list[str]:
+def class_colors(n: int) -> list[str]:
     """A colour a class. Beyond ten they repeat, with another marker (`class_markers`)."""
     return [TEN[i % len(TEN)] for i in range(n)]
 
@@ -83,7 +83,7 @@ def class_markers(n: int) -> list[str]:
     return [MARKERS[(i + i // len(MARKERS)) % len(MARKERS)] for i in range(n)]
 
 
-def line_colours(n: int) -> list[str]:
+def line_colors(n: int) -> list[str]:
     """A colour a line; beyond seven they repeat, with another dash (`line_styles`)."""
     return [LINES[i % len(LINES)] for i in range(n)]
 
@@ -116,27 +116,27 @@ def line_height(size: float) -> float:
     return 1.45 * size * DPI / 72
 
 
-def spread(centres: list[float], apart: float, low: float, high: float) -> list[float]:
+def spread(centers: list[float], apart: float, low: float, high: float) -> list[float]:
     """Positions on a line, moved as little as needed so that neighbours are `apart`, kept between `low` and `high`."""
-    order = sorted(range(len(centres)), key=lambda i: centres[i])
-    apart = min(apart, (high - low) / max(1, len(centres) - 1))
+    order = sorted(range(len(centers)), key=lambda i: centers[i])
+    apart = min(apart, (high - low) / max(1, len(centers) - 1))
     placed = dict.fromkeys(order, 0.0)
     # Groups that touch are merged and centred on the mean of what they wish for.
     groups: list[list[int]] = []
     for i in order:
         groups.append([i])
-        while len(groups) > 1 and _start(groups[-1], centres, apart, low, high) < (
-            _start(groups[-2], centres, apart, low, high) + apart * len(groups[-2])
+        while len(groups) > 1 and _start(groups[-1], centers, apart, low, high) < (
+            _start(groups[-2], centers, apart, low, high) + apart * len(groups[-2])
         ):
             groups[-2:] = [groups[-2] + groups[-1]]
     for group in groups:
-        start = _start(group, centres, apart, low, high)
+        start = _start(group, centers, apart, low, high)
         for step, i in enumerate(group):
             placed[i] = start + apart * step
-    return [placed[i] for i in range(len(centres))]
+    return [placed[i] for i in range(len(centers))]
 
 
-def _start(group: list[int], centres: list[float], apart: float, low: float, high: float) -> float:
+def _start(group: list[int], centers: list[float], apart: float, low: float, high: float) -> float:
     length = apart * (len(group) - 1)
-    middle = sum(centres[i] for i in group) / len(group)
+    middle = sum(centers[i] for i in group) / len(group)
     return min(max(middle - length / 2, low), high - length)

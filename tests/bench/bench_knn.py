@@ -24,9 +24,9 @@ def data():
     draw = torch.Generator().manual_seed(0)
     y = torch.randint(CLASSES, (BANK + QUERIES,), generator=draw)
     z = torch.randn(BANK + QUERIES, DIM, generator=draw)
-    centres = 0.12 * torch.randn(CLASSES, DIM, generator=draw)  # overlapping classes: some queries are hard
+    centers = 0.12 * torch.randn(CLASSES, DIM, generator=draw)  # overlapping classes: some queries are hard
     for c in range(CLASSES):
-        z[y == c] += centres[c]
+        z[y == c] += centers[c]
     return z[:BANK], y[:BANK], z[BANK:], y[BANK:]
 
 

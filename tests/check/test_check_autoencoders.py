@@ -21,8 +21,8 @@ def test_a_guess_of_the_shift(guess, state, says):
 
 # --- the limit of linear autoencoders ---------------------------------------------------------------------------------
 
-def by_svd(x, k, *, centre=True, square=True, rest=True, shift=0, over=None):
-    x = x - x.mean(0) if centre else x
+def by_svd(x, k, *, center=True, square=True, rest=True, shift=0, over=None):
+    x = x - x.mean(0) if center else x
     s = torch.linalg.svdvals(x)
     s = s[k + shift:] if rest else s[:k]
     return (s.square() if square else s).sum() / (over or (lambda x: x.numel()))(x)
@@ -33,7 +33,7 @@ def test_a_right_limit_passes():
 
 
 @pytest.mark.parametrize("slip, says", [
-    ({"centre": False}, "mean is still in"), ({"rest": False}, "what the k directions hold"),
+    ({"center": False}, "mean is still in"), ({"rest": False}, "what the k directions hold"),
     ({"shift": -1}, "too few"), ({"shift": 1}, "too many"), ({"square": False}, "square the singular"),
     ({"over": len}, "whole picture"), ({"over": lambda x: 1}, "sum over everything"),
     ({"over": lambda x: x.numel() - x.shape[1]}, "not the error"),

@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from course_lib.check import colorization as check
 from course_lib.methods.pretext import colorization
 from course_lib.methods.pretext.colorization import nearest_bin
-from course_lib.parts.lab import grey, rgb_to_lab
+from course_lib.parts.lab import gray, rgb_to_lab
 
 
 @pytest.mark.parametrize(("guess", "start", "words"), [
     (22.36, "✓", "the mean of the two, with a chroma of 22.4"), (56.1, "✗", "the mean of the two chromas"),
     (0, "✗", "not quite opposite"), (44.7, "✗", "you added the two colours"),
     (72.1, "✗", "that is orange, right half of the time"), (40, "✗", "that is blue, right half of the time"),
-    (30, "✗", "too high"), ("grey", "✗", "must be a number"), (..., "…", "not attempted yet")])
-def test_the_best_single_colour_is_predicted(guess, start, words):
-    said = repr(check.best_colour(guess))
+    (30, "✗", "too high"), ("gray", "✗", "must be a number"), (..., "…", "not attempted yet")])
+def test_the_best_single_color_is_predicted(guess, start, words):
+    said = repr(check.best_color(guess))
     assert said.startswith(start)
     assert words in said
 
@@ -101,7 +101,7 @@ def test_mistakes_in_the_annealed_mean_are_named(answer, words):
     assert words in repr(check.annealed_mean(answer))
 
 
-def training_loss(x, encoder, painter, bins, *, see=grey, channels=slice(1, 3), places=True, softmax=False, uniform=0.5,
+def training_loss(x, encoder, painter, bins, *, see=gray, channels=slice(1, 3), places=True, softmax=False, uniform=0.5,
                   reduction="mean"):
     """The notebook's solution, with a place for each mistake."""
     logits = painter(encoder.maps(see(x)))
@@ -117,7 +117,7 @@ def training_loss(x, encoder, painter, bins, *, see=grey, channels=slice(1, 3), 
     training_loss,
     lambda x, e, p, bins: training_loss(x, e, p, bins, see=lambda x: rgb_to_lab(x)[:, :1].expand(-1, 3, -1, -1) / 100),
     lambda x, e, p, bins: colorization.bin_loss(
-        z := p(e.maps(grey(x))), nearest_bin(F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], z.shape[2:]), bins))])
+        z := p(e.maps(gray(x))), nearest_bin(F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], z.shape[2:]), bins))])
 def test_right_training_steps_pass(answer):
     assert "✓ training_loss: 3 properties hold" in repr(check.training_loss(answer))
 
@@ -125,7 +125,7 @@ def test_right_training_steps_pass(answer):
 @pytest.mark.parametrize(("options", "words"), [
     ({"see": lambda x: x}, "the answer stands in the question"),
     ({"see": lambda x: x.flip(1)}, "not the grey picture"),
-    ({"see": lambda x: grey(x).flip(3)}, "not the grey picture"),
+    ({"see": lambda x: gray(x).flip(3)}, "not the grey picture"),
     ({"channels": slice(0, 2)}, "✗ training_loss: the targets are made of L and a"),
     ({"places": False}, "✗ training_loss: the logits are mixed up"),
     ({"softmax": True}, "✗ training_loss: F.cross_entropy takes a softmax itself"),

@@ -23,17 +23,17 @@ NUMBERS = {  # checkers of a number or of words that were written down beforehan
     "hidden_share": lambda answer: inpainting.hidden_share(answer, 26.0),
     "half_blind": rotation.half_blind,
     "places_apart": jigsaw.places_apart,
-    "best_colour": colorization.best_colour,
+    "best_color": colorization.best_color,
     "loss_at_random": simclr.loss_at_random,
 }
 FUNCTIONS = {f"{topic.__name__.rpartition('.')[2]}.{name}": getattr(topic, name) for topic, names in {
     start_here: ("knn_vote", "honest_knn"),
     autoencoders: ("linear_limit", "mask_pixels", "denoising_loss"),
     rotation: ("rotate4", "cut", "training_loss"),
-    jigsaw: ("farthest", "normalise_tiles", "puzzle_loss"),
-    inpainting: ("hole_loss", "hole_colour", "players"),
+    jigsaw: ("farthest", "normalize_tiles", "puzzle_loss"),
+    inpainting: ("hole_loss", "hole_color", "players"),
     colorization: ("rebalance", "annealed_mean", "training_loss"),
-    video_colorization: ("copied_colours",),
+    video_colorization: ("copied_colors",),
     simclr: ("nt_xent", "false_negatives", "training_loss", "nt_xent_apart"),
 }.items() for name in names}
 STRANGE = ["", [], lambda: 1, lambda *a: "x", lambda *a: a, lambda *a: torch.zeros(0), lambda *a, **k: torch.zeros(2),

@@ -53,7 +53,7 @@ def steal(filled, mask):
 
 
 def test_a_right_theft_passes():
-    assert check.hole_colour(steal).passed
+    assert check.hole_color(steal).passed
 
 
 @pytest.mark.parametrize("answer, says", [
@@ -65,7 +65,7 @@ def test_a_right_theft_passes():
     (lambda f, m: steal(f, m)[:, :1], "shape"),
 ])
 def test_each_slip_in_the_theft_is_called_by_its_name(answer, says):
-    verdict = check.hole_colour(answer)
+    verdict = check.hole_color(answer)
     assert verdict.state == "wrong" and says in verdict.text
 
 

@@ -69,25 +69,25 @@ def test_a_wrong_search_is_named(answer, words):
 
 # --- exercise 3 -------------------------------------------------------------------------------------------------------
 
-def normalise(tiles, *, over=(3, 4), correction=0, eps=0.01, power=1, centre=1):
+def normalize(tiles, *, over=(3, 4), correction=0, eps=0.01, power=1, center=1):
     std, mean = torch.std_mean(tiles, over, correction=correction, keepdim=True)
-    return (tiles - centre * mean) / (std + eps) ** power
+    return (tiles - center * mean) / (std + eps) ** power
 
 
-@pytest.mark.parametrize("answer", [normalise, check.normalised])
+@pytest.mark.parametrize("answer", [normalize, check.normalized])
 def test_right_tiles_pass(answer):
-    assert check.normalise_tiles(answer).passed
+    assert check.normalize_tiles(answer).passed
 
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"over": (1, 3, 4)}, "those of the whole picture"), ({"over": (2, 3, 4)}, "over the colours too"),
     ({"over": (0, 3, 4)}, "over the batch"), ({"power": 2}, "divide by the variance"),
-    ({"centre": 0}, "the mean is still there"), ({"correction": 1}, "divides by n − 1"),
+    ({"center": 0}, "the mean is still there"), ({"correction": 1}, "divides by n − 1"),
     ({"eps": 0}, "0.01 is missing"),
     ({"eps": 0.5}, "other tiles than one by one"),
 ])
 def test_wrong_tiles_are_named(options, words):
-    says(check.normalise_tiles(lambda tiles: normalise(tiles, **options)), words)
+    says(check.normalize_tiles(lambda tiles: normalize(tiles, **options)), words)
 
 
 # --- exercise 4 -------------------------------------------------------------------------------------------------------

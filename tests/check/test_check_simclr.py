@@ -12,10 +12,10 @@ from course_lib.check import simclr as check
 from course_lib.methods.contrastive import simclr
 
 
-def nt_xent(z1, z2, temperature, *, normalise=True, diagonal=-torch.inf, times=False, roll=None, reduce="mean"):
+def nt_xent(z1, z2, temperature, *, normalize=True, diagonal=-torch.inf, times=False, roll=None, reduce="mean"):
     """The notebook's solution, with a place for each mistake."""
     z = torch.cat([z1, z2])
-    z = F.normalize(z, dim=1) if normalise else z
+    z = F.normalize(z, dim=1) if normalize else z
     logits = z @ z.T * temperature if times else z @ z.T / temperature
     logits = logits if diagonal is None else logits.masked_fill(torch.eye(len(z), dtype=torch.bool), diagonal)
     return F.cross_entropy(logits, torch.arange(len(z)).roll(roll or len(z1)), reduction=reduce)
@@ -56,14 +56,14 @@ def test_right_answers_pass(answer):
 @pytest.mark.parametrize(("options", "words"), [
     ({"diagonal": None}, "counts each anchor as its own negative"),
     ({"diagonal": 0.0}, "the diagonal is 0, and exp"),
-    ({"normalise": False}, "not normalised"),
+    ({"normalize": False}, "not normalised"),
     ({"times": True}, "you multiply by the temperature"),
     ({"roll": 1}, "the row next to it"),
     ({"roll": -1}, "the row next to it"),
     ({"reduce": "sum"}, "you add up the anchors' losses"),
     ({"reduce": "none"}, r"your loss must have shape [], and it has [8]"),
     ({"diagonal": 0.0, "times": True}, "2 mistakes at once; one of them: the diagonal is 0"),
-    ({"diagonal": None, "normalise": False, "roll": 1}, "3 mistakes at once; one of them: your loss counts"),
+    ({"diagonal": None, "normalize": False, "roll": 1}, "3 mistakes at once; one of them: your loss counts"),
 ])
 def test_mistakes_in_nt_xent_are_named(options, words):
     said = repr(check.nt_xent(lambda z1, z2, temperature: nt_xent(z1, z2, temperature, **options)))

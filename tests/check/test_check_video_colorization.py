@@ -14,39 +14,39 @@ from course_lib.evaluate import region_similarity
 from course_lib.parts.propagation import similarity
 
 
-def copied_colours(target, references, colours, temperature, *, axis=2, normalise=1, times=False):
+def copied_colors(target, references, colors, temperature, *, axis=2, normalize=1, times=False):
     """The notebook's solution, with a place for each mistake."""
-    if normalise is not None:
-        target, references = F.normalize(target, dim=normalise), F.normalize(references, dim=normalise)
+    if normalize is not None:
+        target, references = F.normalize(target, dim=normalize), F.normalize(references, dim=normalize)
     cosine = target.mT @ references
     logits = cosine * temperature if times else cosine / temperature
-    return colours @ logits.softmax(axis).mT
+    return colors @ logits.softmax(axis).mT
 
 
-def with_exp(target, references, colours, temperature, share=True):
+def with_exp(target, references, colors, temperature, share=True):
     weights = (F.normalize(target, dim=1).mT @ F.normalize(references, dim=1) / temperature).exp()
-    return colours @ (weights / weights.sum(2, keepdim=True) if share else weights).mT
+    return colors @ (weights / weights.sum(2, keepdim=True) if share else weights).mT
 
 
-def hard(target, references, colours, temperature):
+def hard(target, references, colors, temperature):
     best = similarity(target, references, temperature).argmax(2)
-    return colours.gather(2, best[:, None].expand(-1, colours.shape[1], -1))
+    return colors.gather(2, best[:, None].expand(-1, colors.shape[1], -1))
 
 
-@pytest.mark.parametrize("answer", [copied_colours, check.slow_copy])
+@pytest.mark.parametrize("answer", [copied_colors, check.slow_copy])
 def test_right_copies_pass(answer):
-    assert "✓ copied_colours: 5 properties hold" in repr(check.copied_colours(answer))
+    assert "✓ copied_colors: 5 properties hold" in repr(check.copied_colors(answer))
 
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"axis": 1}, "over the places of the target"),
     ({"axis": 0}, "over the clips of the batch"),
-    ({"normalise": None}, "the embeddings are not normalised"),
-    ({"normalise": 2}, "you normalised over places"),
+    ({"normalize": None}, "the embeddings are not normalised"),
+    ({"normalize": 2}, "you normalised over places"),
     ({"times": True}, "you multiply by the temperature"),
 ])
 def test_slips_of_the_copy_are_named(options, words):
-    said = repr(check.copied_colours(lambda *args: copied_colours(*args, **options)))
+    said = repr(check.copied_colors(lambda *args: copied_colors(*args, **options)))
     assert said.startswith("✗")
     assert words in said
 
@@ -55,16 +55,16 @@ def test_slips_of_the_copy_are_named(options, words):
     (with_exp, "exp(200) is too large"),
     (lambda *args: with_exp(*args, share=False), "not divided by their sum"),
     (lambda f, g, c, t: c @ similarity(f, g, t).mT, "there is no softmax"),
-    (lambda f, g, c, t: copied_colours(f, g, c, 1.0), "the temperature is not used"),
+    (lambda f, g, c, t: copied_colors(f, g, c, 1.0), "the temperature is not used"),
     (hard, "from the best place alone"),
-    (lambda f, g, c, t: copied_colours(f.detach(), g, c, t), "no gradient comes back to both"),
-    (lambda f, g, c, t: copied_colours(f, g, c, t).detach(), "no gradient comes back to both"),
-    (lambda f, g, c, t: copied_colours(f, g, c, t).mT, "must have shape [2, 3, 5], and it has [2, 5, 3]"),
-    (lambda f, g, c, t: copied_colours(f, g, c, t) + 0.1, "not those of a loop over the places"),
-    (lambda f, g, c, t: ..., "… copied_colours: not attempted yet"),
+    (lambda f, g, c, t: copied_colors(f.detach(), g, c, t), "no gradient comes back to both"),
+    (lambda f, g, c, t: copied_colors(f, g, c, t).detach(), "no gradient comes back to both"),
+    (lambda f, g, c, t: copied_colors(f, g, c, t).mT, "must have shape [2, 3, 5], and it has [2, 5, 3]"),
+    (lambda f, g, c, t: copied_colors(f, g, c, t) + 0.1, "not those of a loop over the places"),
+    (lambda f, g, c, t: ..., "… copied_colors: not attempted yet"),
 ])
 def test_other_mistakes_of_the_copy_are_named(answer, words):
-    assert words in repr(check.copied_colours(answer))
+    assert words in repr(check.copied_colors(answer))
 
 
 def test_every_slip_of_the_copy_is_told_from_every_other():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from course_lib.data import load, toybox
-from course_lib.data.toybox import BACKGROUNDS, CLASSES, COLOURS
+from course_lib.data.toybox import BACKGROUNDS, CLASSES, COLORS
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def same(a, b):
     )
 
 
-def centres(masks):
+def centers(masks):
     """Mean column and row of each mask, as fractions of the picture."""
     size = masks.shape[-1]
     at = (torch.arange(size) + 0.5) / size
@@ -117,7 +117,7 @@ def test_every_ten_pictures_hold_each_class_once(images):
 
 def test_factors_stay_in_their_ranges(images):
     f = images.factors
-    whole = {"class": len(CLASSES), "hue": len(COLOURS), "background": len(BACKGROUNDS), "facing": 2}
+    whole = {"class": len(CLASSES), "hue": len(COLORS), "background": len(BACKGROUNDS), "facing": 2}
     for name, n in whole.items():
         assert f[name].dtype == torch.int64 and f[name].unique().tolist() == list(range(n)), name
     for name in ("size", "x", "y", "tilt", "light"):
@@ -125,9 +125,9 @@ def test_factors_stay_in_their_ranges(images):
     assert f["light"].abs().max() <= 1 and f["x"].min() > 0 and f["x"].max() < 1
 
 
-def test_usual_colours_and_places_are_common_but_not_the_rule():
+def test_usual_colors_and_places_are_common_but_not_the_rule():
     f = toybox.factors(20_000)
-    names = tuple(COLOURS)
+    names = tuple(COLORS)
     mushrooms = f["hue"][f["class"] == CLASSES.index("mushroom")].bincount(minlength=len(names)) / 2000
     assert mushrooms.argmax() == names.index("red") and mushrooms.min() > 0.02
     boats = f["background"][f["class"] == CLASSES.index("boat")].bincount(minlength=len(BACKGROUNDS)) / 2000
@@ -137,7 +137,7 @@ def test_usual_colours_and_places_are_common_but_not_the_rule():
 def test_masks_are_where_the_things_are(images):
     area = images.masks.float().mean((1, 2))
     assert area.min() > 0.02 and area.max() < 0.6 and 0.1 < area.mean() < 0.3
-    x, y = centres(images.masks)
+    x, y = centers(images.masks)
     assert correlation(x, images.factors["x"]) > 0.95
     assert (x - images.factors["x"]).abs().max() < 0.15 and (y - images.factors["y"]).abs().max() < 0.2
     for k, name in enumerate(CLASSES):
@@ -157,10 +157,10 @@ def test_another_place_changes_the_background_alone():
     assert differs[core].float().mean() < 0.1, "the thing changed with its background"
 
 
-def test_the_mask_finds_the_colour():
+def test_the_mask_finds_the_color():
     """Painted blue, then red: a pixel that is less than half covered changes by less than half, and is no mask."""
     f = toybox.factors(50)
-    red, blue = (toybox.paint(50, {**f, "hue": torch.full((50,), list(COLOURS).index(c))}) for c in ("red", "blue"))
+    red, blue = (toybox.paint(50, {**f, "hue": torch.full((50,), list(COLORS).index(c))}) for c in ("red", "blue"))
     redder = (red.x[:, 0].int() - red.x[:, 2].int()) - (blue.x[:, 0].int() - blue.x[:, 2].int()) > 200
     outside = (redder & (red.masks == 0)).sum()
     assert redder.flatten(1).any(1).float().mean() > 0.8 and outside < 0.02 * redder.sum()
@@ -188,7 +188,7 @@ def test_captions_say_what_the_factors_say(images):
     for i, caption in enumerate(images.captions):
         y, hue, background = (int(images.factors[name][i]) for name in ("class", "hue", "background"))
         words = caption.split()
-        assert CLASSES[y] in words and list(COLOURS)[hue] in words, caption
+        assert CLASSES[y] in words and list(COLORS)[hue] in words, caption
         assert caption.endswith(toybox.PLACES[BACKGROUNDS[background]][1]), caption
         assert words[0] == ("an" if words[1][0] in "aeiou" else "a"), caption
         assert ("small" in words, "big" in words) == (
@@ -222,7 +222,7 @@ def test_clips_move_smoothly_and_their_masks_move_with_them():
     clips = toybox.clips(40, frames=8)
     assert len(clips) == 40 and clips.x.shape == (40, 8, 3, 32, 32) and clips.x.dtype == torch.uint8
     assert clips.masks.shape == (40, 8, 32, 32) and clips.masks.unique().tolist() == [0, 1]
-    x, y = centres(clips.masks)
+    x, y = centers(clips.masks)
     for seen, name in ((x, "x"), (y, "y")):
         told = clips.factors[name]
         assert (seen.diff(dim=1) - told.diff(dim=1)).abs().max() < 0.06, f"masks do not move with {name}"

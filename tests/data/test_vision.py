@@ -15,20 +15,20 @@ from PIL import Image
 from course_lib.data import DataUnavailable, Images, load, public, vision
 from course_lib.data.public import PublicSet, load_public
 
-COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+COLORS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 
 
-def paint(path, colour, size=(8, 8), **options):
+def paint(path, color, size=(8, 8), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path, **options)
+    Image.new("RGB", size, color).save(path, **options)
 
 
 def class_folders(root, counts, parts=("train", "test"), size=(8, 8)):
     """Pictures of one colour a class; the i-th is a little darker than the one before, so that each is unique."""
     for part in parts:
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             for i in range(counts[part] if part else counts):
-                paint(root / part / name / f"{i:03d}.png", tuple(max(0, c - i) for c in colour), size)
+                paint(root / part / name / f"{i:03d}.png", tuple(max(0, c - i) for c in color), size)
     return root
 
 
@@ -38,7 +38,7 @@ def pack(folder, path):
     return path
 
 
-def assert_colours(images):
+def assert_colors(images):
     """The label says which colour channel is bright."""
     assert images.classes == ("blue", "green", "red")
     assert torch.equal(2 - images.x.float().mean(dim=(2, 3)).argmax(dim=1), images.y)
@@ -57,7 +57,7 @@ def test_folder_with_train_and_test(tmp_path):
     for part, wanted in (("pretrain", 60), ("train", 54), ("val", 6), ("test", 15)):
         assert len(getattr(data, part)) == wanted, part
     for part in (data.train, data.val, data.test):
-        assert_colours(part)
+        assert_colors(part)
     assert data.pretrain.y is None
     assert data.source == "set"
 
@@ -107,7 +107,7 @@ def test_other_files_and_hidden_ones_are_left_alone(tmp_path):
 
 def test_pictures_of_different_sizes_need_a_size(tmp_path):
     class_folders(tmp_path, {"train": 2, "test": 1})
-    paint(tmp_path / "train" / "red" / "wide.png", COLOURS["red"], size=(20, 10))
+    paint(tmp_path / "train" / "red" / "wide.png", COLORS["red"], size=(20, 10))
     with pytest.raises(ValueError, match=r"pictures of different sizes, from 8×8 to 10×20: give size="):
         load(f"folder:{tmp_path}")
     assert load(f"folder:{tmp_path}", size=6).pretrain.x.shape == (7, 3, 6, 6)
@@ -131,7 +131,7 @@ def test_a_picture_cut_short_is_named(tmp_path):
 @pytest.mark.parametrize("stray", ["red.png", "train/red.png", "other/red/0.png"])
 def test_a_picture_outside_its_class_folder(tmp_path, stray):
     class_folders(tmp_path, {"train": 2, "test": 1})
-    paint(tmp_path / stray, COLOURS["red"])
+    paint(tmp_path / stray, COLORS["red"])
     with pytest.raises(ValueError, match=r"should hold train/CLASS/\* and test/CLASS/\*, or CLASS/\* alone, got"):
         load(f"folder:{tmp_path}")
 
@@ -209,7 +209,7 @@ def make(pictures, size=None, limit=None, seed=0):
     return vision.dataset("set", pictures, size=size, limit=limit, seed=seed)
 
 
-def colours(images):
+def colors(images):
     return images.x[:, 0, 0, 0].tolist()
 
 
@@ -217,29 +217,29 @@ def test_val_is_a_tenth_of_each_class_and_apart_from_train(pictures):
     data = make(pictures)
     assert data.train.y.bincount().tolist() == [23] * 4
     assert data.val.y.bincount().tolist() == [2] * 4  # round(2.5), to even
-    assert sorted(colours(data.train) + colours(data.val)) == list(range(100))
-    assert sorted(colours(data.pretrain)) == list(range(100))
-    assert sorted(colours(data.test)) == list(range(200, 240))
+    assert sorted(colors(data.train) + colors(data.val)) == list(range(100))
+    assert sorted(colors(data.pretrain)) == list(range(100))
+    assert sorted(colors(data.test)) == list(range(200, 240))
     for part in (data.train, data.val):
         assert torch.equal(part.x[:, 0, 0, 0].long() // 25, part.y), "a picture lost its label"
 
 
 def test_the_seed_chooses_val_and_nothing_else(pictures):
     one, same, other = make(pictures), make(pictures), make(pictures, seed=1)
-    assert colours(one.val) == colours(same.val) != colours(other.val)
-    assert colours(one.pretrain) == colours(other.pretrain)
-    assert colours(one.test) == colours(other.test)
+    assert colors(one.val) == colors(same.val) != colors(other.val)
+    assert colors(one.pretrain) == colors(other.pretrain)
+    assert colors(one.test) == colors(other.test)
 
 
 @pytest.mark.parametrize("limit", [8, 20, 50])
 def test_limit_takes_the_first_in_balance(pictures, limit):
     data, whole = make(pictures, limit=limit), make(pictures)
-    assert colours(data.pretrain) == colours(whole.pretrain)[:limit]
-    assert colours(data.test) == colours(whole.test)[:limit]
+    assert colors(data.pretrain) == colors(whole.pretrain)[:limit]
+    assert colors(data.test) == colors(whole.test)[:limit]
     assert len(data.train) + len(data.val) == limit
     counts = torch.cat([data.train.y, data.val.y]).bincount()
     assert counts.max() - counts.min() <= 1
-    assert set(colours(data.train)).isdisjoint(colours(data.val))
+    assert set(colors(data.train)).isdisjoint(colors(data.val))
 
 
 def test_every_class_comes_once_in_each_round(pictures):
@@ -249,7 +249,7 @@ def test_every_class_comes_once_in_each_round(pictures):
 
 
 def test_a_limit_larger_than_the_set_changes_nothing(pictures):
-    assert colours(make(pictures, limit=1000).train) == colours(make(pictures).train)
+    assert colors(make(pictures, limit=1000).train) == colors(make(pictures).train)
 
 
 def test_a_limit_too_small_for_train_and_val(pictures):
@@ -267,14 +267,14 @@ def test_unlabelled_pictures_go_to_pretrain_only(pictures):
     extra = Images(torch.full((30, 3, 4, 4), 250, dtype=torch.uint8), classes=tuple("abcd"))
     data = make(dataclasses.replace(pictures, unlabelled=extra))
     assert len(data.pretrain) == 130 and len(data.train) + len(data.val) == 100
-    assert colours(data.pretrain).count(250) == 30
+    assert colors(data.pretrain).count(250) == 30
     assert len(make(dataclasses.replace(pictures, unlabelled=extra), limit=20).pretrain) == 40
 
 
 def test_size_resizes_every_part(pictures):
     data = make(pictures, size=7)
     assert all(getattr(data, part).x.shape[2:] == (7, 7) for part in ("pretrain", "train", "val", "test"))
-    assert colours(data.test) == colours(make(pictures).test), "one colour stays that colour"
+    assert colors(data.test) == colors(make(pictures).test), "one colour stays that colour"
 
 
 def test_shrinking_is_antialiased():

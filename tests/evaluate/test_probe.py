@@ -13,11 +13,11 @@ from course_lib.evaluate import accuracy, fit_probe, linear_probe
 def problem(n, *, d=8, classes=4, spread=1.0, seed=0, dtype=torch.float64):
     """Features of very unequal and correlated dimensions, as encoders give, with overlapping classes."""
     world = torch.Generator().manual_seed(1)
-    centres = spread * torch.randn(classes, d, generator=world, dtype=dtype)
+    centers = spread * torch.randn(classes, d, generator=world, dtype=dtype)
     mix = torch.randn(d, d, generator=world, dtype=dtype) * torch.logspace(0, -2, d, dtype=dtype)
     draw = torch.Generator().manual_seed(seed)
     y = torch.randint(classes, (n,), generator=draw)
-    return (torch.randn(n, d, generator=draw, dtype=dtype) + centres[y]) @ mix.T + 5, y
+    return (torch.randn(n, d, generator=draw, dtype=dtype) + centers[y]) @ mix.T + 5, y
 
 
 def objective(probe, z, y):
@@ -65,7 +65,7 @@ def test_starting_from_another_probe_changes_the_way_and_not_the_end():
     assert not first.bias.requires_grad and not warm.weight.requires_grad
 
 
-def test_a_start_counts_with_the_features_it_was_standardised_by():
+def test_a_start_counts_with_the_features_it_was_standardized_by():
     z, y = problem(200)
     first = fit_probe(z, y, l2=1e-2, tolerance=1e-7)
     moved = fit_probe(3 * z + 7, y, l2=1e-2, start=first, max_iter=1, tolerance=1e9)

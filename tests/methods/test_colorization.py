@@ -18,8 +18,8 @@ from course_lib.methods.pretext.colorization import (
     Lightness,
     annealed_mean,
     bin_loss,
-    colour_bins,
-    grey,
+    color_bins,
+    gray,
     lab_to_rgb,
     nearest_bin,
     rebalance,
@@ -37,7 +37,7 @@ def batch(x):
     return Batch(x, torch.arange(len(x)))
 
 
-def one_colour(lab, n=2):
+def one_color(lab, n=2):
     return lab_to_rgb(torch.tensor(lab).view(1, 3, 1, 1).expand(n, 3, 32, 32))
 
 
@@ -54,10 +54,10 @@ def always(method, output):
 
 @pytest.mark.parametrize(("grid", "some", "none"), [(20, (40.0, 40.0), (-80.0, -60.0)),
                                                       (10, (70.0, 60.0), (-50.0, -50.0))])
-def test_bins_are_those_of_a_grid_that_have_a_colour(grid, some, none):
-    bins = colour_bins(grid)
+def test_bins_are_those_of_a_grid_that_have_a_color(grid, some, none):
+    bins = color_bins(grid)
     assert torch.equal(bins, (bins / grid).round() * grid)
-    assert len(bins.unique(dim=0)) == len(bins) and torch.equal(colour_bins(grid), bins)
+    assert len(bins.unique(dim=0)) == len(bins) and torch.equal(color_bins(grid), bins)
     assert len(bins) == {20: 75, 10: 259}[grid]
     known = set(map(tuple, bins.tolist()))
     assert (0.0, 0.0) in known and some in known and none not in known
@@ -67,7 +67,7 @@ def test_bins_are_those_of_a_grid_that_have_a_colour(grid, some, none):
 
 
 def test_the_nearest_bin_beside_a_loop():
-    bins, values = colour_bins(20), 40 * torch.randn(2, 2, 4, 5)
+    bins, values = color_bins(20), 40 * torch.randn(2, 2, 4, 5)
     assert torch.equal(nearest_bin(values, bins), slow.nearest_bin(values, bins))
     assert torch.equal(nearest_bin(bins.T[None, :, :, None] + 9, bins)[0, :, 0], torch.arange(len(bins)))
     lightness = torch.arange(1.0, 100, 2)[:, None]
@@ -111,7 +111,7 @@ def test_limits_by_hand(uniform):
     assert bin_loss(100 * right, target, uniform).item() == pytest.approx(0)
 
 
-def test_a_rare_colour_costs_more_where_it_is_missed():
+def test_a_rare_color_costs_more_where_it_is_missed():
     target = torch.zeros(1, 1, 8, dtype=torch.int64)
     target[0, 0, 0] = 1
     gradients = []
@@ -129,10 +129,10 @@ def test_full_precision_inside_autocast():
 
 def test_a_regression_by_hand():
     method = always(tiny(target="regression", views=augment.none()), torch.tensor([0.2, -0.4]))
-    out = method.loss(batch(one_colour((60.0, 24.0, 12.0))))
+    out = method.loss(batch(one_color((60.0, 24.0, 12.0))))
     wanted = ((0.2 - 24 / SCALE) ** 2 + (-0.4 - 12 / SCALE) ** 2) / 2
     assert out["loss"].item() == pytest.approx(wanted, rel=1e-3) and out["accuracy"] == 0
-    out = always(method, torch.tensor([24 / SCALE, 12 / SCALE])).loss(batch(one_colour((60.0, 24.0, 12.0))))
+    out = always(method, torch.tensor([24 / SCALE, 12 / SCALE])).loss(batch(one_color((60.0, 24.0, 12.0))))
     assert out["loss"] < 1e-6 and out["accuracy"] == 1
 
 
@@ -140,10 +140,10 @@ def test_the_right_bin_by_hand():
     method = tiny(views=augment.none())
     place = (method.bins == torch.tensor([20.0, -20.0])).all(1).nonzero().item()
     logits = torch.zeros(len(method.bins))
-    out = always(method, logits).loss(batch(one_colour((60.0, 24.0, -17.0))))
+    out = always(method, logits).loss(batch(one_color((60.0, 24.0, -17.0))))
     assert out["loss"].item() == pytest.approx(math.log(len(method.bins)), rel=1e-5)
     logits[place] = 50
-    out = always(method, logits).loss(batch(one_colour((60.0, 24.0, -17.0))))
+    out = always(method, logits).loss(batch(one_color((60.0, 24.0, -17.0))))
     assert out["loss"] < 1e-6 and out["accuracy"] == 1
 
 
@@ -172,7 +172,7 @@ def test_temperatures_that_cannot_be(temperature):
         tiny().colorize(torch.rand(1, 3, 32, 32), temperature)
 
 
-def test_colours_are_painted_and_lightness_is_kept():
+def test_colors_are_painted_and_lightness_is_kept():
     method = tiny()
     place = (method.bins == torch.tensor([20.0, 20.0])).all(1).nonzero().item()
     logits = torch.zeros(len(method.bins))
@@ -207,22 +207,22 @@ def test_a_target_that_is_none():
 
 
 @pytest.mark.parametrize("wrap", [Lightness, lambda encoder: encoder])
-def test_no_colour_reaches_the_prediction(wrap):
+def test_no_color_reaches_the_prediction(wrap):
     method = Colorizer(wrap(convnet((8, 12), 16))).eval()
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(method.predict(x), method.predict(grey(x)), rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(method.colorize(x), method.colorize(grey(x)), rtol=0, atol=1e-3)
+        torch.testing.assert_close(method.predict(x), method.predict(gray(x)), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(method.colorize(x), method.colorize(gray(x)), rtol=0, atol=1e-3)
 
 
 def test_the_encoder_that_is_kept_sees_at_evaluation_what_it_saw_in_training():
     inner = convnet((8, 12), 16).eval()
     encoder, x = Lightness(inner), torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        assert encoder.dim == 16 and torch.equal(encoder(x), inner(grey(x)))
-        assert torch.equal(encoder.maps(x), inner.maps(grey(x)))
+        assert encoder.dim == 16 and torch.equal(encoder(x), inner(gray(x)))
+        assert torch.equal(encoder.maps(x), inner.maps(gray(x)))
         assert [m.shape for m in encoder.stages(x)] == [m.shape for m in inner.stages(x)]
-        torch.testing.assert_close(encoder(grey(x)), encoder(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(encoder(gray(x)), encoder(x), rtol=1e-4, atol=1e-4)
         assert (inner(x) - encoder(x)).abs().max() > 1e-2, "the encoder inside does see colours"
         bytes_ = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
         torch.testing.assert_close(encoder(bytes_), encoder(bytes_.float() / 255))
@@ -244,7 +244,7 @@ def trained(data, **options):
     return method.eval()
 
 
-def test_it_knows_more_than_which_colours_are_common_and_paints_more_colour_than_a_regression(data):
+def test_it_knows_more_than_which_colors_are_common_and_paints_more_color_than_a_regression(data):
     x = data.test.x.float() / 255
     bins, regression = trained(data), trained(data, target="regression")
     with torch.no_grad():

@@ -13,19 +13,19 @@ from course_lib.nets import Decoder, convnet
 from course_lib.recipes import ENCODERS
 
 
-def grey(value=0.5, n=40, size=32):
+def gray(value=0.5, n=40, size=32):
     return torch.full((n, 3, size, size), value)
 
 
 def test_gaussian_noise_has_the_deviation_asked_for_in_each_channel_by_itself():
-    noise = corrupt(grey(), 0.1) - 0.5  # five deviations from either end: nothing to clip
+    noise = corrupt(gray(), 0.1) - 0.5  # five deviations from either end: nothing to clip
     assert noise.mean().abs() < 2e-3 and noise.std().item() == pytest.approx(0.1, rel=0.02)
     together = torch.corrcoef(noise.transpose(0, 1).flatten(1))
     assert (together - torch.eye(3)).abs().max() < 0.03
 
 
 def test_gaussian_noise_is_clipped_and_the_middle_of_a_picture_is_not():
-    spoilt = corrupt(grey(1.0), 0.3)
+    spoilt = corrupt(gray(1.0), 0.3)
     assert spoilt.min() >= 0 and spoilt.max() == 1
     assert (spoilt == 1).float().mean().item() == pytest.approx(0.5, abs=0.01)  # all that would be brighter than white
 
@@ -67,7 +67,7 @@ def test_noise_at_its_limits_and_by_seed(kind):
 ])
 def test_noise_that_makes_no_sense(noise, kind, message):
     with pytest.raises(ValueError, match=message):
-        corrupt(grey(n=1), noise, kind)
+        corrupt(gray(n=1), noise, kind)
     with pytest.raises(ValueError, match=message):
         DenoisingAutoencoder(convnet((8,), 16), noise=noise, kind=kind)
 

@@ -156,7 +156,7 @@ def test_a_painter_that_is_right_has_no_squared_error_and_cannot_be_told_from_th
     method, batch = tiny(mask="center"), pictures()
     method.generate = lambda x, mask: torch.where(mask, x, 7.0)  # right in the hole, nonsense around it
     out = method.loss(batch)
-    logits = method.discriminator(method.encoder.normalise(batch.x) * center_mask(6, 32, 32))
+    logits = method.discriminator(method.encoder.normalize(batch.x) * center_mask(6, 32, 32))
     assert out["l2"] == 0
     torch.testing.assert_close(out["discriminator"], discriminator_loss(logits, logits))
     torch.testing.assert_close(out["adversarial"], adversarial_loss(logits))

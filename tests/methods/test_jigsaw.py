@@ -14,7 +14,7 @@ from torch import nn
 
 import course_lib as cl
 from course_lib.methods import Batch
-from course_lib.methods.pretext.jigsaw import Jigsaw, normalise_tiles, permutation_loss, permutation_set
+from course_lib.methods.pretext.jigsaw import Jigsaw, normalize_tiles, permutation_loss, permutation_set
 from course_lib.recipes import ENCODERS
 
 
@@ -45,19 +45,19 @@ def test_sets_that_cannot_be(n, tiles, message):
         permutation_set(n, tiles)
 
 
-def test_tiles_are_normalised_as_by_a_loop():
+def test_tiles_are_normalized_as_by_a_loop():
     tiles = torch.rand(2, 9, 3, 3, 3, dtype=torch.float64)
     tiles[0, 0] = 0.3  # flat
     tiles[1, :, 1] **= 8  # skewed, so that some of it is clamped
-    wanted = reference.normalise_tiles(tiles)
+    wanted = reference.normalize_tiles(tiles)
     assert (wanted == 1).any() and (wanted == 0).any()
-    torch.testing.assert_close(normalise_tiles(tiles), wanted)
+    torch.testing.assert_close(normalize_tiles(tiles), wanted)
 
 
 def test_no_tile_has_a_brightness_or_a_contrast_of_its_own():
     light, contrast = torch.rand(4, 9, 3, 1, 1), torch.rand(4, 9, 3, 1, 1)
     tiles = 0.3 + 0.4 * light + (0.05 + 0.1 * contrast) * (torch.rand(4, 9, 3, 8, 8) - 0.5)
-    out = normalise_tiles(tiles)
+    out = normalize_tiles(tiles)
     assert out.min() > 0 and out.max() < 1  # nothing was clamped
     mean = out.mean((3, 4))
     torch.testing.assert_close(mean, mean.mean(1, keepdim=True).expand_as(mean))
@@ -73,7 +73,7 @@ def test_no_tile_has_a_brightness_or_a_contrast_of_its_own():
 def test_a_flat_tile_stays_flat():
     tiles = 0.5 + 1e-4 * torch.randn(2, 9, 3, 6, 6)
     tiles[:, 0] = torch.rand(2, 3, 6, 6)
-    assert normalise_tiles(tiles)[:, 1:].std((3, 4)).max() < 0.01
+    assert normalize_tiles(tiles)[:, 1:].std((3, 4)).max() < 0.01
 
 
 class Means(nn.Module):
@@ -100,7 +100,7 @@ class Reader(nn.Module):
 def test_tiles_are_cut_with_gap_and_jitter_pixel_by_pixel():
     at = torch.arange(72) / 71
     x = torch.stack([at[:, None].expand(72, 72), at.expand(72, 72), torch.zeros(72, 72)]).repeat(300, 1, 1, 1)
-    tiles = Jigsaw(Means(), tile=14, jitter=2, normalise=False, permutations=2, views=nn.Identity()).tiles(x)
+    tiles = Jigsaw(Means(), tile=14, jitter=2, normalize=False, permutations=2, views=nn.Identity()).tiles(x)
     row, column = (71 * tiles[:, :, :2]).round().long().unbind(2)
     assert (row[..., 0, 0] - torch.tensor([5, 29, 53]).repeat_interleave(3)).unique().tolist() == [-2, -1, 0, 1, 2]
     assert (column[..., 0, 0] - torch.tensor([5, 29, 53]).repeat(3)).unique().tolist() == [-2, -1, 0, 1, 2]
@@ -108,7 +108,7 @@ def test_tiles_are_cut_with_gap_and_jitter_pixel_by_pixel():
 
 
 def test_the_head_reads_tiles_in_the_order_of_the_permutation_that_is_the_answer():
-    method = Jigsaw(Means(), tile=8, jitter=0, normalise=False, permutations=12, puzzles=5, views=nn.Identity())
+    method = Jigsaw(Means(), tile=8, jitter=0, normalize=False, permutations=12, puzzles=5, views=nn.Identity())
     method.shorten = nn.Identity()
     x = torch.rand(3, 3, 24, 24)
     means = x.unflatten(2, (3, 8)).unflatten(4, (3, 8)).mean((3, 5)).flatten(2).mT  # tiles touch here: [3, 9, 3]

@@ -16,7 +16,7 @@ from torch import nn
 import course_lib as cl
 from course_lib import augment, methods
 from course_lib.evaluate import features
-from course_lib.methods.masked.mae import masked_loss, normalise_patches
+from course_lib.methods.masked.mae import masked_loss, normalize_patches
 from course_lib.methods.pretext.rotation import rotate4
 from course_lib.parts import patchify
 from course_lib.recipes import ENCODERS
@@ -83,10 +83,10 @@ def test_the_autoencoder_paints_the_picture_it_sees(data, held_out):
     assert cost < 0.9 * blind, f"costs {cost:.4f}, and the mean picture {blind:.4f}"
 
 
-def test_mae_paints_what_is_hidden_better_than_grey(data, held_out):
+def test_mae_paints_what_is_hidden_better_than_gray(data, held_out):
     method = train(methods.MAE(ENCODERS["vit_tiny"]()), data.pretrain, epochs=6, lr=2e-3)
     with torch.no_grad():
         output, hidden = method.reconstruct(held_out)
-    target = normalise_patches(patchify(held_out, method.encoder.patch))
-    cost, grey = masked_loss(output, target, hidden), masked_loss(torch.zeros_like(output), target, hidden)
-    assert cost < 0.9 * grey, f"costs {cost:.3f}, and grey {grey:.3f}"
+    target = normalize_patches(patchify(held_out, method.encoder.patch))
+    cost, gray = masked_loss(output, target, hidden), masked_loss(torch.zeros_like(output), target, hidden)
+    assert cost < 0.9 * gray, f"costs {cost:.3f}, and grey {gray:.3f}"

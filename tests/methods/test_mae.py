@@ -10,7 +10,7 @@ from reference.compare import assert_full_precision, assert_same
 from course_lib import augment
 from course_lib.methods import MAE, Batch
 from course_lib.methods.masked import mae
-from course_lib.methods.masked.mae import masked_loss, normalise_patches
+from course_lib.methods.masked.mae import masked_loss, normalize_patches
 from course_lib.nets import convnet, vit
 from course_lib.parts import patchify, random_masking
 
@@ -41,7 +41,7 @@ def test_limits_by_hand():
     _, target, hidden = some()
     assert masked_loss(target, target, hidden) == 0
     assert masked_loss(target + 3, target, hidden).item() == pytest.approx(9)
-    normal = normalise_patches(torch.rand(4, 6, 48, dtype=torch.float64))
+    normal = normalize_patches(torch.rand(4, 6, 48, dtype=torch.float64))
     everything = torch.ones(4, 6, dtype=torch.bool)
     # Painting grey costs the normalised patch's own (biased) variance.
     assert masked_loss(torch.zeros_like(normal), normal, everything).item() == pytest.approx(47 / 48, abs=1e-3)
@@ -66,11 +66,11 @@ def test_bad_input():
         tiny(mask_ratio=1.0).reconstruct(torch.rand(1, 3, 32, 32))
 
 
-def test_patches_are_normalised_one_by_one():
+def test_patches_are_normalized_one_by_one():
     patches = 5 * torch.rand(3, 4, 48, dtype=torch.float64) + torch.arange(4.0)[:, None]
-    normal = normalise_patches(patches)
+    normal = normalize_patches(patches)
     assert normal.mean(2).abs().max() < 1e-9 and (normal.var(2) - 1).abs().max() < 1e-5
-    assert normalise_patches(torch.full((1, 1, 48), 0.5)).abs().max() == 0  # a flat patch does not divide by zero
+    assert normalize_patches(torch.full((1, 1, 48), 0.5)).abs().max() == 0  # a flat patch does not divide by zero
 
 
 def test_the_encoder_sees_a_quarter_of_the_patches_and_predicts_all():
@@ -109,5 +109,5 @@ def test_the_target_is_the_view_in_patches(norm_pix_loss, monkeypatch):
     x = torch.rand(2, 3, 32, 32)
     tiny(norm_pix_loss=norm_pix_loss, views=augment.none()).loss(Batch(x, torch.arange(2)))
     patches = patchify(x, 4)
-    wanted = normalise_patches(patches) if norm_pix_loss else patches
+    wanted = normalize_patches(patches) if norm_pix_loss else patches
     torch.testing.assert_close(seen["target"], wanted, rtol=1e-3, atol=1e-4)

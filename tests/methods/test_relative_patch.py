@@ -52,7 +52,7 @@ def built(encoder=None, **options):
 
 
 def test_an_encoder_that_sees_where_a_patch_was_cut_has_all_answers_right():
-    method = built(patch=4, jitter=1, drop_colour=False)
+    method = built(patch=4, jitter=1, drop_color=False)
     batch = Batch(coordinates(3, 24), torch.arange(3))
     method.head = Compass()
     out = method.loss(batch)
@@ -63,7 +63,7 @@ def test_an_encoder_that_sees_where_a_patch_was_cut_has_all_answers_right():
 
 
 def test_every_picture_is_asked_about_its_own_patches():
-    method = built(patch=4, jitter=0, drop_colour=False)
+    method = built(patch=4, jitter=0, drop_color=False)
     seen = []
     method.head.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
     x = torch.rand(2, 3, 24, 24)
@@ -74,7 +74,7 @@ def test_every_picture_is_asked_about_its_own_patches():
 
 
 def test_gap_and_jitter_pixel_by_pixel():
-    patches = built(patch=14, jitter=2, drop_colour=False).patches(coordinates(300, 72))
+    patches = built(patch=14, jitter=2, drop_color=False).patches(coordinates(300, 72))
     assert patches.shape == (300, 9, 3, 14, 14)
     row, column = (71 * patches[:, :, :2]).round().long().unbind(2)
     middle_row = torch.tensor([5, 29, 53]).repeat_interleave(3)  # of cells of 24: (24 − 14) / 2 on either side
@@ -86,7 +86,7 @@ def test_gap_and_jitter_pixel_by_pixel():
 
 
 def test_without_a_gap_patches_touch_and_stay_where_they_are():
-    patches = built(patch=14, jitter=2, gap=False, drop_colour=False).patches(coordinates(50, 72))
+    patches = built(patch=14, jitter=2, gap=False, drop_color=False).patches(coordinates(50, 72))
     picture = patches.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).reshape(50, 3, 42, 42)
     assert torch.equal(picture, coordinates(50, 72)[:, :, 15:57, 15:57])  # the middle of the picture, nothing left out
 
@@ -100,13 +100,13 @@ def test_a_patch_keeps_one_channel_and_each_equally_often():
     assert len(kept[:, :2].unique(dim=0)) == 9  # drawn for each patch by itself
 
 
-def test_colours_are_dropped_unless_they_are_wanted():
+def test_colors_are_dropped_unless_they_are_wanted():
     x, options = torch.rand(4, 3, 24, 24), {"patch": 6, "jitter": 0}
-    colours = built(**options, drop_colour=False).patches(x)
-    assert torch.equal(colours[:, 0], x[:, :, 1:7, 1:7])
-    grey = built(**options).patches(x)
+    colors = built(**options, drop_color=False).patches(x)
+    assert torch.equal(colors[:, 0], x[:, :, 1:7, 1:7])
+    gray = built(**options).patches(x)
     assert all(reference.kept_channel(a, b) is not None
-               for a, b in zip(colours.flatten(0, 1), grey.flatten(0, 1), strict=True))
+               for a, b in zip(colors.flatten(0, 1), gray.flatten(0, 1), strict=True))
 
 
 def test_loss_beside_a_loop():

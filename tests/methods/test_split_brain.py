@@ -12,8 +12,8 @@ from reference import colorization_reference as slow
 import course_lib as cl
 from course_lib import augment
 from course_lib.methods.base import Batch
-from course_lib.methods.pretext.colorization import bin_loss, grey, lab_to_rgb, nearest_bin, rgb_to_lab
-from course_lib.methods.pretext.split_brain import SplitBrain, SplitEncoder, colours
+from course_lib.methods.pretext.colorization import bin_loss, gray, lab_to_rgb, nearest_bin, rgb_to_lab
+from course_lib.methods.pretext.split_brain import SplitBrain, SplitEncoder, colors
 from course_lib.nets import convnet
 
 
@@ -27,25 +27,25 @@ def moderate(n=3, size=32):
     return lab_to_rgb(lab), lab
 
 
-def test_the_colours_of_a_picture_lie_around_one_half():
+def test_the_colors_of_a_picture_lie_around_one_half():
     x, lab = moderate()
-    seen = colours(x)
+    seen = colors(x)
     torch.testing.assert_close(seen, torch.cat([torch.full_like(lab[:, :1], 0.5), 0.5 + lab[:, 1:] / 220], 1),
                                rtol=0, atol=1e-5)
-    assert (colours(grey(x)) - 0.5).abs().max() < 1e-4
+    assert (colors(gray(x)) - 0.5).abs().max() < 1e-4
     corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).T.reshape(1, 3, 2, 4)
-    assert colours(corners).min() > 0 and colours(corners).max() < 1  # the strongest colours that there are
+    assert colors(corners).min() > 0 and colors(corners).max() < 1  # the strongest colours that there are
 
 
 def test_each_half_sees_its_own_part_alone():
     encoder, (x, lab) = halves().eval(), moderate()
-    other_colours = lab_to_rgb(lab * torch.tensor([1.0, -1.0, -1.0]).view(3, 1, 1))
+    other_colors = lab_to_rgb(lab * torch.tensor([1.0, -1.0, -1.0]).view(3, 1, 1))
     other_lightness = lab_to_rgb(lab + torch.tensor([10.0, 0.0, 0.0]).view(3, 1, 1))
     with torch.no_grad():
-        z, by_colours, by_lightness = (encoder.maps(v).split(16, 1) for v in (x, other_colours, other_lightness))
-    torch.testing.assert_close(by_colours[0], z[0], rtol=1e-3, atol=1e-4)
+        z, by_colors, by_lightness = (encoder.maps(v).split(16, 1) for v in (x, other_colors, other_lightness))
+    torch.testing.assert_close(by_colors[0], z[0], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(by_lightness[1], z[1], rtol=1e-3, atol=1e-4)
-    assert (by_colours[1] - z[1]).abs().max() > 1e-2, "other colours change the half that sees colours"
+    assert (by_colors[1] - z[1]).abs().max() > 1e-2, "other colours change the half that sees colours"
     assert (by_lightness[0] - z[0]).abs().max() > 1e-2, "another lightness changes the half that sees lightness"
 
 
@@ -53,7 +53,7 @@ def test_features_are_both_halves_side_by_side():
     encoder, x = halves().eval(), torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         z, maps, stages = encoder(x), encoder.maps(x), encoder.stages(x)
-        torch.testing.assert_close(z, torch.cat([encoder.lightness(x), encoder.colours(x)], 1))
+        torch.testing.assert_close(z, torch.cat([encoder.lightness(x), encoder.colors(x)], 1))
         torch.testing.assert_close(encoder(x.float() / 255), z)
     assert encoder.dim == z.shape[1] == 32 and torch.equal(maps, stages[-1])
     assert [tuple(m.shape[1:]) for m in stages] == [(16, 16, 16), (24, 8, 8), (32, 8, 8)]
@@ -72,13 +72,13 @@ def test_the_loss_by_hand():
     x = lab_to_rgb(torch.tensor([60.5, 24.0, -17.0]).view(1, 3, 1, 1).expand(2, 3, 32, 32))
     batch = Batch(x, torch.arange(2))
     with torch.no_grad():
-        for painter in (method.colour_painter, method.lightness_painter):
+        for painter in (method.color_painter, method.lightness_painter):
             painter[-1].weight.zero_()
             painter[-1].bias.zero_()
         out = method.loss(batch)
-        assert out["loss_colours"].item() == pytest.approx(math.log(len(method.colour_bins)), rel=1e-5)
+        assert out["loss_colors"].item() == pytest.approx(math.log(len(method.color_bins)), rel=1e-5)
         assert out["loss_lightness"].item() == pytest.approx(math.log(12), rel=1e-5)
-        method.colour_painter[-1].bias[(method.colour_bins == torch.tensor([20.0, -20.0])).all(1)] = 50
+        method.color_painter[-1].bias[(method.color_bins == torch.tensor([20.0, -20.0])).all(1)] = 50
         method.lightness_painter[-1].bias[7] = 50  # of twelve bins, the one from 58.3 to 66.7
         out = method.loss(batch)
     assert out["loss"] < 1e-5 and out["accuracy"] == 1 and out["accuracy_lightness"] == 1
@@ -90,17 +90,17 @@ def test_the_loss_beside_a_loop(uniform):
     out = method.loss(Batch(x, torch.arange(2)))
     to_ab, to_l = method.predict(x)
     wanted = [slow.bin_loss(logits.detach().double(), slow.nearest_bin(values, bins), share).item()
-              for logits, values, bins, share in ((to_ab, lab[:, 1:], method.colour_bins, uniform),
+              for logits, values, bins, share in ((to_ab, lab[:, 1:], method.color_bins, uniform),
                                                   (to_l, lab[:, :1], method.lightness_bins, 1.0))]
     # Colours that went to pixels and back may cross from one bin to the next.
-    assert out["loss_colours"].item() == pytest.approx(wanted[0], rel=1e-3)
+    assert out["loss_colors"].item() == pytest.approx(wanted[0], rel=1e-3)
     assert out["loss_lightness"].item() == pytest.approx(wanted[1], rel=1e-3)
     assert out["loss"].item() == pytest.approx(sum(wanted), rel=1e-3)
 
 
 def test_no_loss_trains_the_half_that_sees_its_answer():
     method, (x, _) = SplitBrain(halves()), moderate(4)
-    for name, own, other in (("loss_colours", "lightness", "colours"), ("loss_lightness", "colours", "lightness")):
+    for name, own, other in (("loss_colors", "lightness", "colors"), ("loss_lightness", "colors", "lightness")):
         method.zero_grad()
         method.loss(Batch(x, torch.arange(4)))[name].backward()
         assert all(p.grad is None for p in getattr(method.encoder, other).parameters())
@@ -108,7 +108,7 @@ def test_no_loss_trains_the_half_that_sees_its_answer():
 
 
 def test_an_encoder_without_halves():
-    with pytest.raises(TypeError, match=r"needs SplitEncoder\(lightness_half, colour_half\), got ConvNet: give it two"):
+    with pytest.raises(TypeError, match=r"needs SplitEncoder\(lightness_half, color_half\), got ConvNet: give it two"):
         SplitBrain(convnet((8,), 16))
 
 
@@ -129,8 +129,8 @@ def test_both_halves_learn_more_than_what_is_common():
     with torch.no_grad():
         predictions = method.eval().predict(x)
         lab = F.adaptive_avg_pool2d(rgb_to_lab(x), predictions[0].shape[2:])
-    answers = nearest_bin(lab[:, 1:], method.colour_bins), nearest_bin(lab[:, :1], method.lightness_bins)
-    for what, logits, answer in zip(("colours", "lightness"), predictions, answers, strict=True):
+    answers = nearest_bin(lab[:, 1:], method.color_bins), nearest_bin(lab[:, :1], method.lightness_bins)
+    for what, logits, answer in zip(("colors", "lightness"), predictions, answers, strict=True):
         common = torch.bincount(answer.flatten(), minlength=logits.shape[1]).clamp(min=1e-6).log()
         cost, blind = (bin_loss(z, answer, 1.0).item() for z in (logits, common.view(1, -1, 1, 1).expand_as(logits)))
         assert cost < 0.95 * blind, f"{what} cost {cost:.3f}, and their shares alone {blind:.3f}"

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from reference.compare import assert_full_precision, assert_same
-from reference.video_color_reference import copy_colours
+from reference.video_color_reference import copy_colors
 
 import course_lib as cl
 from course_lib.data import toybox
@@ -16,7 +16,7 @@ from course_lib.methods import Batch
 from course_lib.methods.pretext.colorization import Lightness
 from course_lib.methods.pretext.video_color import VideoColorizer, copy_loss
 from course_lib.nets import convnet
-from course_lib.parts.lab import grey
+from course_lib.parts.lab import gray
 from course_lib.parts.propagation import propagate, similarity
 from course_lib.recipes import ENCODERS
 
@@ -29,8 +29,8 @@ def some_clips(n=3, frames=5, size=16):
     return torch.randint(256, (n, frames, 3, size, size), dtype=torch.uint8)
 
 
-def loss_of_embeddings(target, references, right, colours, temperature=0.3):
-    return copy_loss(similarity(target, references, temperature), right, colours)
+def loss_of_embeddings(target, references, right, colors, temperature=0.3):
+    return copy_loss(similarity(target, references, temperature), right, colors)
 
 
 def embeddings(n=2, d=3, p=4, r=6):
@@ -41,9 +41,9 @@ def embeddings(n=2, d=3, p=4, r=6):
 
 
 def test_loss_beside_a_loop():
-    target, references, right, colours = embeddings()
+    target, references, right, colors = embeddings()
     assert (right == 3).any(), "no place has a colour that no reference has, so that case is not tested"
-    assert_same(loss_of_embeddings, copy_colours, target.double(), references.double(), right, colours, temperature=0.3)
+    assert_same(loss_of_embeddings, copy_colors, target.double(), references.double(), right, colors, temperature=0.3)
 
 
 def test_full_precision_inside_autocast():
@@ -51,18 +51,18 @@ def test_full_precision_inside_autocast():
 
 
 def test_limits_by_hand():
-    colours = torch.tensor([[0, 0, 0, 1]])
+    colors = torch.tensor([[0, 0, 0, 1]])
     right = torch.tensor([[0, 1]])
-    blind = copy_loss(torch.zeros(1, 2, 4), right, colours)
+    blind = copy_loss(torch.zeros(1, 2, 4), right, colors)
     assert blind.item() == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
     sure = torch.tensor([[[50.0, 0, 0, 0], [0, 0, 0, 50.0]]])
-    assert copy_loss(sure, right, colours).item() == pytest.approx(0, abs=1e-6)
+    assert copy_loss(sure, right, colors).item() == pytest.approx(0, abs=1e-6)
     # Which of the references of the right colour it points to does not matter.
-    assert copy_loss(sure.roll(1, 2)[:, :1], right[:, :1], colours).item() == pytest.approx(0, abs=1e-6)
-    assert copy_loss(sure.flip(1), right, colours).item() == pytest.approx(50 - math.log(3) / 2)
+    assert copy_loss(sure.roll(1, 2)[:, :1], right[:, :1], colors).item() == pytest.approx(0, abs=1e-6)
+    assert copy_loss(sure.flip(1), right, colors).item() == pytest.approx(50 - math.log(3) / 2)
 
 
-def test_colours_that_cannot_be_copied_cost_nothing_and_push_nowhere():
+def test_colors_that_cannot_be_copied_cost_nothing_and_push_nowhere():
     logits = torch.randn(1, 3, 4, requires_grad=True)
     loss = copy_loss(logits, torch.tensor([[0, 7, 1]]), torch.tensor([[0, 0, 1, 1]]))
     loss.backward()
@@ -74,14 +74,14 @@ def test_colours_that_cannot_be_copied_cost_nothing_and_push_nowhere():
 # --- what is embedded -------------------------------------------------------------------------------------------------
 
 
-def test_embeddings_never_see_colour_and_have_the_grid_of_the_first_stage():
+def test_embeddings_never_see_color_and_have_the_grid_of_the_first_stage():
     method, x = tiny().eval(), torch.rand(2, 3, 32, 32)
-    method_on_colour = VideoColorizer(method.encoder.encoder, dim=8).eval()  # not told to turn pictures grey
-    method_on_colour.heads.load_state_dict(method.heads.state_dict())
+    method_on_color = VideoColorizer(method.encoder.encoder, dim=8).eval()  # not told to turn pictures grey
+    method_on_color.heads.load_state_dict(method.heads.state_dict())
     z = method.embed(x)
     assert z.shape == (2, 8, 16, 16) and z.std() > 0
-    torch.testing.assert_close(z, method.embed(grey(x)), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(z, method_on_colour.embed(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(z, method.embed(gray(x)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(z, method_on_color.embed(x), rtol=1e-4, atol=1e-4)
     assert (z - method.embed(1 - x)).abs().max() > 1e-3  # lightness they do see
 
 
@@ -117,7 +117,7 @@ def test_the_last_frame_copies_from_references_before_it():
 
 
 @pytest.mark.parametrize("references", [1, 3])
-def test_an_encoder_that_knows_every_place_copies_every_colour(references):
+def test_an_encoder_that_knows_every_place_copies_every_color(references):
     method = tiny(references=references)
     codes = torch.eye(64).view(1, 64, 8, 8)
     method.embed = lambda x: codes.expand(len(x), -1, -1, -1)
@@ -129,7 +129,7 @@ def test_an_encoder_that_knows_every_place_copies_every_colour(references):
     assert out["accuracy"] < 0.9 and out["loss"] > 0.1
 
 
-def test_all_colours_alike_are_no_task():
+def test_all_colors_alike_are_no_task():
     out = tiny().loss(Batch(torch.full((2, 4, 3, 16, 16), 99, dtype=torch.uint8), torch.arange(2)))
     assert out["accuracy"] == 1 and out["loss"].abs() < 1e-5
 

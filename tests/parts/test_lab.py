@@ -6,7 +6,7 @@ import pytest
 import torch
 from reference.compare import assert_full_precision
 
-from course_lib.parts.lab import grey, lab_to_rgb, rgb_to_lab
+from course_lib.parts.lab import gray, lab_to_rgb, rgb_to_lab
 
 
 def pictures(n=6, size=8):
@@ -31,7 +31,7 @@ def test_scikit_images_numbers():
     ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)), ((1.0, 1.0, 1.0), (100.0, 0.0, 0.0)), ((1.0, 0.0, 0.0), (53.24, 80.09, 67.20)),
     ((0.0, 1.0, 0.0), (87.74, -86.18, 83.18)), ((0.0, 0.0, 1.0), (32.30, 79.19, -107.86)),
 ])
-def test_colours_with_known_numbers(rgb, lab):
+def test_colors_with_known_numbers(rgb, lab):
     found = rgb_to_lab(torch.tensor(rgb).view(1, 3, 1, 1)).flatten()
     torch.testing.assert_close(found, torch.tensor(lab), rtol=0, atol=0.01)
 
@@ -42,7 +42,7 @@ def test_there_and_back(dtype, error):
     torch.testing.assert_close(lab_to_rgb(rgb_to_lab(x)), x, rtol=0, atol=error)
 
 
-def test_a_grey_picture_has_no_colour():
+def test_a_gray_picture_has_no_color():
     x = torch.linspace(0, 1, 256).view(1, 1, 16, 16).expand(-1, 3, -1, -1)
     lab = rgb_to_lab(x)
     # The published white point is rounded, so that greys miss zero by up to 0.005, where people see steps of about 2.
@@ -50,7 +50,7 @@ def test_a_grey_picture_has_no_colour():
     assert (lab[0, 0].flatten().diff() > 0).all(), "a lighter grey has a larger L"
 
 
-def test_colours_beyond_the_screen_are_cut_off():
+def test_colors_beyond_the_screen_are_cut_off():
     x = lab_to_rgb(torch.tensor([50.0, 120.0, -120.0]).view(1, 3, 1, 1))
     assert x.min() == 0 and x.max() == 1
 
@@ -68,14 +68,14 @@ def test_gradients_are_right_and_finite_everywhere():
     assert torch.autograd.grad(lab_to_rgb(lab).square().sum(), lab)[0].isfinite().all()
 
 
-def test_grey_keeps_lightness_and_nothing_else():
+def test_gray_keeps_lightness_and_nothing_else():
     x = pictures()
-    without = grey(x)
+    without = gray(x)
     assert (without - without[:, :1]).abs().max() < 1e-4, "red, green and blue are alike"
     torch.testing.assert_close(rgb_to_lab(without)[:, 0], rgb_to_lab(x)[:, 0], rtol=0, atol=1e-6)
-    torch.testing.assert_close(grey(without), without, rtol=0, atol=1e-6)  # what is grey stays as it is
+    torch.testing.assert_close(gray(without), without, rtol=0, atol=1e-6)  # what is grey stays as it is
     bytes_ = (x * 255).round().to(torch.uint8)
-    torch.testing.assert_close(grey(bytes_), grey(bytes_.float() / 255))
+    torch.testing.assert_close(gray(bytes_), gray(bytes_.float() / 255))
 
 
 def test_full_precision_inside_autocast():
@@ -83,7 +83,7 @@ def test_full_precision_inside_autocast():
         assert_full_precision(lambda values, convert=convert: convert(values).mean(), x)
 
 
-@pytest.mark.parametrize("convert", [rgb_to_lab, lab_to_rgb, grey])
+@pytest.mark.parametrize("convert", [rgb_to_lab, lab_to_rgb, gray])
 @pytest.mark.parametrize("x", [torch.rand(3, 8, 8), torch.rand(2, 1, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.int64)])
 def test_bad_input(convert, x):
     with pytest.raises(ValueError, match=r"pictures \[N, 3, H, W\] of floats .* got torch\.\w+ \[.*: use x\[None\]"):

@@ -47,7 +47,7 @@ def test_clips_of_a_batch_do_not_mix():
     assert torch.equal(found, torch.cat([masks, 1 - other_masks]))
 
 
-def test_colours_are_carried_channel_by_channel():
+def test_colors_are_carried_channel_by_channel():
     frames, embed, _ = moving([(1, 2), (0, 3)])
     first = torch.rand(1, 2, 12, 12)
     found = propagate(embed, frames, first, topk=4)

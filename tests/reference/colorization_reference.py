@@ -27,6 +27,6 @@ def nearest_bin(values, bins):
     for i in range(n):
         for r in range(h):
             for c in range(w):
-                distances = [math.dist(values[i, :, r, c].tolist(), centre) for centre in bins.tolist()]
+                distances = [math.dist(values[i, :, r, c].tolist(), center) for center in bins.tolist()]
                 out[i, r, c] = distances.index(min(distances))
     return out

@@ -27,7 +27,7 @@ def mean_and_std(numbers):
     return mean, (sum((x - mean) ** 2 for x in numbers) / len(numbers)) ** 0.5
 
 
-def normalise_tiles(tiles):
+def normalize_tiles(tiles):
     out = tiles.clone()
     for i in range(tiles.shape[0]):
         for channel in range(tiles.shape[2]):

@@ -6,7 +6,7 @@ import torch
 from reference.losses import cosine
 
 
-def copy_colours(target, references, right, colours, temperature):
+def copy_colors(target, references, right, colors, temperature):
     """target `[N, D, P]` and references `[N, D, R]`; −log of the attention on references of the right colour."""
     total, count = 0.0, 0
     for n in range(len(target)):
@@ -15,8 +15,8 @@ def copy_colours(target, references, right, colours, temperature):
             for r in range(references.shape[2]):
                 weight = torch.exp(cosine(target[n, :, p], references[n, :, r]) / temperature)
                 whole = whole + weight
-                if colours[n, r] == right[n, p]:
+                if colors[n, r] == right[n, p]:
                     found = found + weight
-            if (colours[n] == right[n, p]).any():
+            if (colors[n] == right[n, p]).any():
                 total, count = total - torch.log(found / whole), count + 1
     return total / count

@@ -31,7 +31,7 @@ def turn_hue(picture: Tensor, turns: float) -> Tensor:
     return out
 
 
-COLOURS = {
+COLORS = {
     "brightness": lambda picture, draw, i: F.adjust_brightness(picture, draw.brightness[i].item()),
     "contrast": lambda picture, draw, i: F.adjust_contrast(picture, draw.contrast[i].item()),
     "saturation": lambda picture, draw, i: F.adjust_saturation(picture, draw.saturation[i].item()),

@@ -30,7 +30,7 @@ def test_grid_shows_the_first_n_with_their_classes(images):
     assert values == images.x[:6, 0, 0, 0].tolist()
 
 
-def test_grid_takes_floats_grey_pictures_and_titles():
+def test_grid_takes_floats_gray_pictures_and_titles():
     figure = grid(torch.tensor([0.0, 1.0, 1.2]).view(3, 1, 1, 1).expand(3, 1, 8, 8), titles=["no", "yes", "over"])
     assert [int(a.max()) for a in shown(figure)] == [0, 255, 255]
     assert "yes" in written(figure)

@@ -23,9 +23,9 @@ EYES = {
 }
 
 
-def lab(colours, eye: str) -> torch.Tensor:
+def lab(colors, eye: str) -> torch.Tensor:
     """CIELAB, D65, of colours as that eye sees them."""
-    rgb = torch.tensor([to_rgb(c) for c in colours])
+    rgb = torch.tensor([to_rgb(c) for c in colors])
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     linear = (linear @ EYES[eye].T).clamp(0, 1)
     to_xyz = torch.tensor([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -35,20 +35,20 @@ def lab(colours, eye: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("eye", EYES)
-@pytest.mark.parametrize("colours", [style.TEN, style.LINES, (style.AGREE, style.DISAGREE)])
-def test_colours_differ_for_every_eye(colours, eye):
-    distances = torch.pdist(lab(colours, eye))
+@pytest.mark.parametrize("colors", [style.TEN, style.LINES, (style.AGREE, style.DISAGREE)])
+def test_colors_differ_for_every_eye(colors, eye):
+    distances = torch.pdist(lab(colors, eye))
     assert distances.min() > 15, f"two colours are {distances.min():.1f} apart in CIELAB under {eye}"
 
 
-def test_a_class_is_told_by_colour_and_marker_together():
-    pairs = list(zip(style.class_colours(100), style.class_markers(100), strict=True))
+def test_a_class_is_told_by_color_and_marker_together():
+    pairs = list(zip(style.class_colors(100), style.class_markers(100), strict=True))
     assert len(set(pairs)) == 100
     assert len(set(style.class_markers(10))) == 10
 
 
 def test_lines_beyond_the_palette_get_another_dash():
-    pairs = list(zip(style.line_colours(20), style.line_styles(20), strict=True))
+    pairs = list(zip(style.line_colors(20), style.line_styles(20), strict=True))
     assert len(set(pairs)) == 20
 
 

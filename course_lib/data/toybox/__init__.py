@@ -6,7 +6,7 @@ and a convnet trained with labels for 12 epochs that of 99.6 %. Two slow cores d
 
 factors, each `[N]`:
     class       int64   as `y`
-    hue         int64   the main colour, a place in `COLOURS`
+    hue         int64   the main colour, a place in `COLORS`
     size        float   width of the thing's frame, as a fraction of the picture
     x, y        float   centre of the frame, as fractions of the picture from its left and upper edge
     tilt        float   degrees, anticlockwise
@@ -26,10 +26,10 @@ from torch import Tensor
 
 from course_lib.data.toybox.paint import Dice, wave
 from course_lib.data.toybox.places import PLACES
-from course_lib.data.toybox.scene import BACKGROUNDS, CLASSES, COLOURS, feet, paint_scene, roll_factors
+from course_lib.data.toybox.scene import BACKGROUNDS, CLASSES, COLORS, feet, paint_scene, roll_factors
 from course_lib.data.types import Dataset, Images
 
-__all__ = ["BACKGROUNDS", "CLASSES", "COLOURS", "Clips", "captions", "clips", "dataset", "draw", "factors", "paint"]
+__all__ = ["BACKGROUNDS", "CLASSES", "COLORS", "Clips", "captions", "clips", "dataset", "draw", "factors", "paint"]
 
 CHUNK = 640 * 32 * 32  # pixels painted at a time: many more would fall out of the cache, many fewer wait for Python
 LABELLED, TEST = 20_000, 4_000  # pictures in train and val together, and in test
@@ -78,11 +78,11 @@ def paint(
 
 def captions(factors: Mapping[str, Tensor]) -> tuple[str, ...]:
     """One sentence a picture, such as "a small red house on green grass under a blue sky"."""
-    colours, places = tuple(COLOURS), [phrase for _, phrase in PLACES.values()]
+    colors, places = tuple(COLORS), [phrase for _, phrase in PLACES.values()]
     columns = (factors[name].tolist() for name in ("class", "hue", "background", "size"))
     sentences = []
     for y, hue, background, size in zip(*columns, strict=True):
-        words = "small " * (size < SMALL) + "big " * (size > BIG) + f"{colours[hue]} {CLASSES[y]} {places[background]}"
+        words = "small " * (size < SMALL) + "big " * (size > BIG) + f"{colors[hue]} {CLASSES[y]} {places[background]}"
         sentences.append(("an " if words[0] in "aeiou" else "a ") + words)
     return tuple(sentences)
 
@@ -171,7 +171,7 @@ def _numbers(index: int | Iterable[int] | Int64[Tensor, " n"], seed: int) -> Int
 
 
 def _check_factors(factors: Mapping[str, Tensor], n: int):
-    known = {"class": len(CLASSES), "hue": len(COLOURS), "background": len(BACKGROUNDS), "facing": 2}
+    known = {"class": len(CLASSES), "hue": len(COLORS), "background": len(BACKGROUNDS), "facing": 2}
     wanted = {"class", "hue", "size", "x", "y", "tilt", "background", "light", "facing"}
     if set(factors) != wanted:
         raise ValueError(f"factors must be {sorted(wanted)}, got {sorted(factors)}: begin with toybox.factors(index)")

@@ -54,14 +54,14 @@ class Dice:
         return tuple((low + (high - low) * (bits * 2.0**-24)).T[..., None, None])
 
 
-def flat(colour: tuple[float, float, float]) -> Float[Tensor, "1 3 1 1"]:
+def flat(color: tuple[float, float, float]) -> Float[Tensor, "1 3 1 1"]:
     """One colour for all pictures."""
-    return torch.tensor(colour).view(1, 3, 1, 1)
+    return torch.tensor(color).view(1, 3, 1, 1)
 
 
-def choose(u: Float[Tensor, "b 1 1"], *colours: tuple[float, float, float]) -> Float[Tensor, "b 3 1 1"]:
+def choose(u: Float[Tensor, "b 1 1"], *colors: tuple[float, float, float]) -> Float[Tensor, "b 3 1 1"]:
     """One of the colours for each picture, by `u` in [0, 1)."""
-    return torch.tensor(colours)[(u.flatten() * len(colours)).long()][..., None, None]
+    return torch.tensor(colors)[(u.flatten() * len(colors)).long()][..., None, None]
 
 
 def between(
@@ -159,13 +159,13 @@ class Canvas:
         """How much of each pixel the shape covers, 0 to 1."""
         return (0.5 - distance / self.pixel).clamp_(0, 1)
 
-    def glaze(self, cover: Tensor, colour: Tensor):
+    def glaze(self, cover: Tensor, color: Tensor):
         """Let `cover` of each pixel, `[B, H, W]` in 0..1, take the colour `[B, 3, 1 or H, 1 or W]`."""
-        self.rgb += (colour - self.rgb).mul_(cover[:, None])
+        self.rgb += (color - self.rgb).mul_(cover[:, None])
 
-    def paint(self, distance: Tensor, colour: Tensor, *, shade: Tensor | None = None, strength=1.0, solid=True):
+    def paint(self, distance: Tensor, color: Tensor, *, shade: Tensor | None = None, strength=1.0, solid=True):
         """Put a shape of one colour, times `shade` `[B, H, W]`, over what is there."""
-        self.glaze(self.cover(distance) * strength, colour if shade is None else colour * shade[:, None])
+        self.glaze(self.cover(distance) * strength, color if shade is None else color * shade[:, None])
         if solid:
             self.solid = distance if self.solid is None else torch.minimum(self.solid, distance)
 

@@ -23,20 +23,20 @@ def sky(c: Canvas, top: Tensor, bottom: Tensor, horizon: Tensor):
     c.rgb[:] = fade(c, top, bottom, 0.0, horizon)
 
 
-def clouds(c: Canvas, dice: Dice, horizon: Tensor, colour: Tensor):
+def clouds(c: Canvas, dice: Dice, horizon: Tensor, color: Tensor):
     """Soft clouds above the horizon, from hardly any to many."""
     (amount,) = dice("clouds", (-0.9, 0.5))
     puffs = (c.noise(dice, "puffs", 0.4, 0.8, soft=True) + amount).clamp_(0, 1)
-    c.glaze(puffs * ((horizon - c.v) * 6).clamp(0, 1), colour)
+    c.glaze(puffs * ((horizon - c.v) * 6).clamp(0, 1), color)
 
 
-def hills(c: Canvas, dice: Dice, name: str, horizon: Tensor, colour: Tensor, sharp: bool = False):
+def hills(c: Canvas, dice: Dice, name: str, horizon: Tensor, color: Tensor, sharp: bool = False):
     """A line of hills on the horizon, or of mountains where `sharp`."""
     high, often, phase, small = dice(name, (0.04, 0.12), (1.0, 2.2), (0, 1), (0.2, 0.5))
     x = c.u * often + phase
     ridge = (1 - 4 * (x - x.round()).abs()) * 1.3 if sharp else wave(x)
     top = horizon - high * (1 + ridge + small * wave(x * 2.7))
-    c.glaze(c.cover(top - c.v), colour)
+    c.glaze(c.cover(top - c.v), color)
 
 
 def ground(c: Canvas, far: Tensor, near: Tensor, horizon: Tensor, texture: Tensor):
@@ -134,11 +134,11 @@ def beach(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
 
 def snow(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
     """Snow under a grey sky, with mountains; in some pictures more of it falls."""
-    grey, far, cold, falls = dice("snow", (0, 1), (0, 1), (0, 1), (0, 1))
+    gray, far, cold, falls = dice("snow", (0, 1), (0, 1), (0, 1), (0, 1))
     sky(
         c,
-        between(grey, (0.55, 0.62, 0.72), (0.68, 0.78, 0.88)),
-        between(grey, (0.80, 0.84, 0.88), (0.88, 0.91, 0.94)),
+        between(gray, (0.55, 0.62, 0.72), (0.68, 0.78, 0.88)),
+        between(gray, (0.80, 0.84, 0.88), (0.88, 0.91, 0.94)),
         horizon,
     )
     hills(c, dice, "peaks", horizon, between(far, (0.50, 0.58, 0.70), (0.66, 0.73, 0.82)), sharp=True)
@@ -281,7 +281,7 @@ def litter(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
         ball, block = ellipse(u, v, size * fat, size), box(u, v, size * fat, size)
         cone = (u.abs() * 1.8 - v * 0.9 - size * 0.9).maximum(v - size) * 0.6
         d = torch.where(shape < 0.4, ball, torch.where(shape < 0.75, block, cone))
-        colour = choose(
+        color = choose(
             tone,
             (0.80, 0.30, 0.25),
             (0.92, 0.66, 0.22),
@@ -296,7 +296,7 @@ def litter(c: Canvas, dice: Dice, horizon: Tensor, light: Tensor):
         c.glaze(
             c.cover(ellipse(u + light * size * 0.4, v - size, size * fat * 1.2, size * 0.3)) * here * 0.35, flat(INK)
         )
-        c.paint(d, colour, shade=0.95 + (light * u - v) * 2.2, strength=here)
+        c.paint(d, color, shade=0.95 + (light * u - v) * 2.2, strength=here)
 
 
 PLACES = {

@@ -14,7 +14,7 @@ from course_lib.data.toybox.things import FOOT, THINGS
 
 CLASSES = tuple(THINGS)
 BACKGROUNDS = tuple(PLACES)
-COLOURS = {  # the colour words of the captions, in the order of the factor "hue"
+COLORS = {  # the colour words of the captions, in the order of the factor "hue"
     "red": (0.84, 0.15, 0.14), "orange": (0.96, 0.53, 0.10), "yellow": (0.98, 0.84, 0.22),
     "green": (0.24, 0.62, 0.24), "blue": (0.18, 0.40, 0.84), "purple": (0.52, 0.26, 0.68),
     "pink": (0.97, 0.58, 0.72), "brown": (0.50, 0.32, 0.19), "white": (0.95, 0.94, 0.90),
@@ -22,7 +22,7 @@ COLOURS = {  # the colour words of the captions, in the order of the factor "hue
 }  # fmt: skip
 
 # What is usual for a class, and how often a picture is an exception that takes any colour, or any place, instead.
-USUAL_COLOURS = {
+USUAL_COLORS = {
     "house": "red yellow white", "tree": "green green orange", "car": "red blue grey", "boat": "white red blue",
     "fish": "orange yellow blue", "cat": "orange grey brown", "flower": "pink yellow purple",
     "rocket": "white grey red", "mug": "blue white green", "mushroom": "red red brown",
@@ -32,7 +32,7 @@ USUAL_PLACES = {
     "cat": "room city", "flower": "meadow sunset", "rocket": "night sunset", "mug": "room beach",
     "mushroom": "meadow night",
 }  # fmt: skip
-ODD_COLOURS, ODD_PLACES = 0.5, 0.6
+ODD_COLORS, ODD_PLACES = 0.5, 0.6
 
 SKY, LAMP = (0.62, 0.82, 0.93), (1.0, 0.85, 0.42)  # what windows show, by day and by night
 SIZES = (0.42, 0.80)  # width of a thing's frame
@@ -69,7 +69,7 @@ def roll_factors(index: Int64[Tensor, " n"], seed: int) -> dict[str, Tensor]:
     stand = torch.maximum(2 * size * feet(y), torch.tensor(FLOOR[0]))  # low enough for all of it to be in the picture
     return {
         "class": y,
-        "hue": (hue[:, None] > _cumulated(USUAL_COLOURS, tuple(COLOURS), ODD_COLOURS)[y, :-1]).sum(1),
+        "hue": (hue[:, None] > _cumulated(USUAL_COLORS, tuple(COLORS), ODD_COLORS)[y, :-1]).sum(1),
         "size": size,
         "x": 0.38 * size + (1 - 0.76 * size) * x,
         "y": stand + (FLOOR[1] - stand) * down - size * feet(y),
@@ -127,7 +127,7 @@ def _place_thing(c: Canvas, name: str, dice: Dice, factors: Mapping[str, Tensor]
     facing = 2 * _columns(factors["facing"]) - 1
     thing = Canvas(c.rgb, (x * cosine + y * sine) * facing, y * cosine - x * sine, c.pixel / half)
     tint = torch.stack(dice("tint", *[(-0.05, 0.05)] * 3), 1)
-    main = torch.tensor(list(COLOURS.values()))[factors["hue"]][..., None, None] + tint
+    main = torch.tensor(list(COLORS.values()))[factors["hue"]][..., None, None] + tint
     windows = torch.tensor([LAMP if place in ("night", "sunset") else SKY for place in BACKGROUNDS])
     THINGS[name](thing, dice, main, windows[factors["background"]][..., None, None], light * facing)
     return _light(thing, x, y, light)

@@ -12,7 +12,7 @@ from course_lib.nets import TransformerBlock, ViT, sincos_positions
 from course_lib.parts import full_precision, patchify, random_masking
 
 
-def normalise_patches(patches: Float[Tensor, "n l p"]) -> Float[Tensor, "n l p"]:
+def normalize_patches(patches: Float[Tensor, "n l p"]) -> Float[Tensor, "n l p"]:
     """Each patch with mean 0 and (unbiased) variance 1: texture counts as much in a flat patch as in a loud one."""
     return (patches - patches.mean(2, keepdim=True)) / (patches.var(2, keepdim=True) + 1e-6).sqrt()
 
@@ -67,6 +67,6 @@ class MAE(Method):
         x = self.views(batch.x)
         target = patchify(x, self.encoder.patch)
         if self.norm_pix_loss:
-            target = normalise_patches(target)
+            target = normalize_patches(target)
         output, hidden = self.reconstruct(x)
         return masked_loss(output, target, hidden)

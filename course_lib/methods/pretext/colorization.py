@@ -12,15 +12,15 @@ from course_lib.methods.base import Batch, Method
 from course_lib.methods.reconstruction.autoencoder import reconstruction_loss
 from course_lib.nets import Encoder
 from course_lib.parts import full_precision
-from course_lib.parts.lab import grey, lab_to_rgb, rgb_to_lab
+from course_lib.parts.lab import gray, lab_to_rgb, rgb_to_lab
 
 SCALE = 50  # the unit in which a regression predicts ab: targets are then about as large as 1
 
 
-def colour_bins(grid: float = 20) -> Float[Tensor, "q 2"]:
+def color_bins(grid: float = 20) -> Float[Tensor, "q 2"]:
     """Centres (a, b) of the squares of side `grid` in which sRGB has a colour (section 2.1): 75 for a side of 20."""
-    colours = torch.cartesian_prod(*[torch.linspace(0, 1, 33, dtype=torch.float64)] * 3).T.reshape(1, 3, -1, 1)
-    return (rgb_to_lab(colours)[0, 1:, :, 0].T / grid).round().unique(dim=0).float() * grid
+    colors = torch.cartesian_prod(*[torch.linspace(0, 1, 33, dtype=torch.float64)] * 3).T.reshape(1, 3, -1, 1)
+    return (rgb_to_lab(colors)[0, 1:, :, 0].T / grid).round().unique(dim=0).float() * grid
 
 
 @full_precision
@@ -57,7 +57,7 @@ def annealed_mean(logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q c"], 
 class Lightness(Encoder):
     """An encoder that is given pictures in colour and never sees their colours."""
 
-    see = staticmethod(grey)
+    see = staticmethod(gray)
 
     def __init__(self, encoder: Encoder):
         super().__init__()
@@ -89,12 +89,12 @@ class Colorizer(Method):
         if target not in ("bins", "regression"):
             raise ValueError(f"target must be 'bins' or 'regression', got {target!r}: choose one of the two")
         self.target, self.uniform = target, uniform
-        self.register_buffer("bins", colour_bins(grid))
+        self.register_buffer("bins", color_bins(grid))
         self.painter = Painter(encoder.dim, len(self.bins) if target == "bins" else 2)
 
     def predict(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k p q"]:
         """Logits of the bins, or ab in units of SCALE, from the grey picture alone, whatever the encoder."""
-        return self.painter(self.encoder.maps(grey(x)))
+        return self.painter(self.encoder.maps(gray(x)))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         x = self.views(batch.x)

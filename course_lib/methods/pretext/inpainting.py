@@ -108,7 +108,7 @@ class ContextEncoder(Method):
             return {"loss": l2, "l2": l2}
 
         def hole(picture):  # the mean colour around it: judged for itself, not by its seam (section 3.2)
-            return self.encoder.normalise(picture) * mask
+            return self.encoder.normalize(picture) * mask
 
         # One optimizer serves two players, since neither loss reaches the other's weights: the discriminator judges
         # painted holes cut off from the painter, and the painter is judged by a discriminator of detached weights.

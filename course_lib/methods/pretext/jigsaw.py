@@ -48,7 +48,7 @@ def permutation_set(n: int, tiles: int = 9) -> Int64[Tensor, "n t"]:
     return places[:, chosen].T.long()
 
 
-def normalise_tiles(tiles: Float[Tensor, "n t 3 s s"]) -> Float[Tensor, "n t 3 s s"]:
+def normalize_tiles(tiles: Float[Tensor, "n t 3 s s"]) -> Float[Tensor, "n t 3 s s"]:
     """Give each tile, channel by channel, the mean and deviation of all tiles of its picture together, in [0, 1].
 
     Else neighbours are told by their brightness and colour alone, the paper's shortcut by low-level statistics. There
@@ -76,14 +76,14 @@ class Jigsaw(Method):
     whole pictures.
     permutations: how many there are to tell apart. tile: side of a tile in pixels of the view. jitter: pixels by which
     a tile may lie off its cell's middle. normalise: False leaves each tile its brightness and colour, see
-    `normalise_tiles`. puzzles: how many permutations of a picture are asked for at a time. They cost little: no tile's
+    `normalize_tiles`. puzzles: how many permutations of a picture are asked for at a time. They cost little: no tile's
     vector depends on its place, so it is the vectors that are shuffled.
     """
 
     def __init__(self, encoder: nn.Module, *, permutations: int = 64, tile: int = 8, jitter: int = 1,
-                 normalise: bool = True, puzzles: int = 4, views: nn.Module | None = None):
+                 normalize: bool = True, puzzles: int = 4, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak(size=36))
-        self.tile, self.jitter, self.normalise, self.puzzles = tile, jitter, normalise, puzzles
+        self.tile, self.jitter, self.normalize, self.puzzles = tile, jitter, normalize, puzzles
         # Saved with the weights, which mean nothing without it; a copy, since the set itself is shared.
         self.register_buffer("permutations", permutation_set(permutations).clone())
         self.shorten = nn.Sequential(nn.Linear(encoder.dim, 64), nn.ReLU())
@@ -92,7 +92,7 @@ class Jigsaw(Method):
     def tiles(self, x: Tensor) -> Float[Tensor, "n 9 3 s s"]:
         """What the encoder sees of each picture: nine tiles, still in reading order."""
         tiles = grid_crops(self.views(x), self.tile, jitter=self.jitter)
-        return normalise_tiles(tiles) if self.normalise else tiles
+        return normalize_tiles(tiles) if self.normalize else tiles
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         h = self.shorten(self.encoder(self.tiles(batch.x).flatten(0, 1))).unflatten(0, (-1, 9))

@@ -50,20 +50,20 @@ class RelativePatch(Method):
     of whole pictures.
     patch: side of a patch in pixels of the view. jitter: pixels by which a patch may lie off its cell's middle.
     gap: False lets the patches touch without jitter, so that lines that run across a border give the answer away.
-    drop_colour: False keeps the colours, so that a lens's fault gives the answer away; see `drop_channels`.
+    drop_color: False keeps the colours, so that a lens's fault gives the answer away; see `drop_channels`.
     """
 
     def __init__(self, encoder: nn.Module, *, patch: int = 8, jitter: int = 1, gap: bool = True,
-                 drop_colour: bool = True, views: nn.Module | None = None):
+                 drop_color: bool = True, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak(size=36))
-        self.patch, self.jitter, self.gap, self.drop_colour = patch, jitter, gap, drop_colour
+        self.patch, self.jitter, self.gap, self.drop_color = patch, jitter, gap, drop_color
         self.head = mlp(2 * encoder.dim, encoder.dim, 8)
 
     def patches(self, x: Tensor) -> Float[Tensor, "n 9 3 s s"]:
         """What the encoder sees of each picture: nine patches in reading order."""
         layout = {"jitter": self.jitter} if self.gap else {"cell": self.patch}
         patches = grid_crops(self.views(x), self.patch, **layout)
-        return drop_channels(patches) if self.drop_colour else patches
+        return drop_channels(patches) if self.drop_color else patches
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         h = self.encoder(self.patches(batch.x).flatten(0, 1)).unflatten(0, (-1, 9))

@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
-from course_lib.methods.pretext.colorization import Lightness, Painter, bin_loss, colour_bins, nearest_bin
+from course_lib.methods.pretext.colorization import Lightness, Painter, bin_loss, color_bins, nearest_bin
 from course_lib.nets import Encoder
 from course_lib.parts.lab import rgb_to_lab
 
 
-def colours(x: Tensor) -> Float[Tensor, "n 3 h w"]:
+def colors(x: Tensor) -> Float[Tensor, "n 3 h w"]:
     """Pictures, uint8 or in [0, 1], as (1/2, a, b), with a and b from -110..110 to [0, 1]: their colours without L."""
     lab = rgb_to_lab(x)
     return 0.5 + torch.cat([torch.zeros_like(lab[:, :1]), lab[:, 1:] / 220], 1)
 
 
-class Colours(Lightness):
+class Colors(Lightness):
     """An encoder that is given pictures in colour and sees the colours alone."""
 
-    see = staticmethod(colours)
+    see = staticmethod(colors)
 
 
 class SplitEncoder(Encoder):
@@ -32,13 +32,13 @@ class SplitEncoder(Encoder):
     Two of half the weights, such as `nets.convnet((24, 48, 136), 256)`, are as large as one `nets.convnet()`.
     """
 
-    def __init__(self, lightness_half: Encoder, colour_half: Encoder):
+    def __init__(self, lightness_half: Encoder, color_half: Encoder):
         super().__init__()
-        self.lightness, self.colours = Lightness(lightness_half), Colours(colour_half)
-        self.dim = self.lightness.dim + self.colours.dim
+        self.lightness, self.colors = Lightness(lightness_half), Colors(color_half)
+        self.dim = self.lightness.dim + self.colors.dim
 
     def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
-        pairs = zip(self.lightness.stages(x), self.colours.stages(x), strict=True)
+        pairs = zip(self.lightness.stages(x), self.colors.stages(x), strict=True)
         return [torch.cat(pair, 1) for pair in pairs]
 
 
@@ -54,27 +54,27 @@ class SplitBrain(Method):
                  views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
         if not isinstance(encoder, SplitEncoder):
-            raise TypeError("split-brain needs SplitEncoder(lightness_half, colour_half), "
+            raise TypeError("split-brain needs SplitEncoder(lightness_half, color_half), "
                             f"got {type(encoder).__name__}: give it two encoders of half the size")
         if levels < 2:
             raise ValueError(f"L needs at least 2 bins to tell apart, got levels={levels}: 12 is usual here")
         self.uniform = uniform
-        self.register_buffer("colour_bins", colour_bins(grid))
+        self.register_buffer("color_bins", color_bins(grid))
         self.register_buffer("lightness_bins", (100 * (torch.arange(levels) + 0.5) / levels)[:, None])
-        self.colour_painter = Painter(encoder.lightness.dim, len(self.colour_bins))
-        self.lightness_painter = Painter(encoder.colours.dim, len(self.lightness_bins))
+        self.color_painter = Painter(encoder.lightness.dim, len(self.color_bins))
+        self.lightness_painter = Painter(encoder.colors.dim, len(self.lightness_bins))
 
     def predict(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n q p p"], Float[Tensor, "n k p p"]]:
         """Logits of the bins of ab, from L alone, and logits of the bins of L, from ab alone."""
-        return (self.colour_painter(self.encoder.lightness.maps(x)),
-                self.lightness_painter(self.encoder.colours.maps(x)))
+        return (self.color_painter(self.encoder.lightness.maps(x)),
+                self.lightness_painter(self.encoder.colors.maps(x)))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         x = self.views(batch.x)
         to_ab, to_l = self.predict(x)
         lab = F.adaptive_avg_pool2d(rgb_to_lab(x), to_ab.shape[2:])
-        ab, light = nearest_bin(lab[:, 1:], self.colour_bins), nearest_bin(lab[:, :1], self.lightness_bins)
+        ab, light = nearest_bin(lab[:, 1:], self.color_bins), nearest_bin(lab[:, :1], self.lightness_bins)
         loss_ab, loss_l = bin_loss(to_ab, ab, self.uniform), bin_loss(to_l, light, 1.0)
-        return {"loss": loss_ab + loss_l, "loss_colours": loss_ab, "loss_lightness": loss_l,
+        return {"loss": loss_ab + loss_l, "loss_colors": loss_ab, "loss_lightness": loss_l,
                 "accuracy": (to_ab.argmax(1) == ab).float().mean(),
                 "accuracy_lightness": (to_l.argmax(1) == light).float().mean()}

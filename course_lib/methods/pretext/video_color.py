@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
-from course_lib.methods.pretext.colorization import colour_bins, nearest_bin
+from course_lib.methods.pretext.colorization import color_bins, nearest_bin
 from course_lib.parts import full_precision
-from course_lib.parts.lab import grey, rgb_to_lab
+from course_lib.parts.lab import gray, rgb_to_lab
 from course_lib.parts.propagation import check_clips, propagate, similarity
 
 
 @full_precision
-def copy_loss(logits: Float[Tensor, "n p r"], right: Int64[Tensor, "n p"], colours: Int64[Tensor, "n r"]
+def copy_loss(logits: Float[Tensor, "n p r"], right: Int64[Tensor, "n p"], colors: Int64[Tensor, "n r"]
               ) -> Float[Tensor, ""]:
     """Cross-entropy of the copied colour (equations 1 and 3): −log of the attention on references of the right colour.
 
     Mean over places. One whose colour no reference has is left out, since no attention could copy it.
     """
-    same = right[:, :, None] == colours[:, None]
+    same = right[:, :, None] == colors[:, None]
     cost = logits.logsumexp(2) - logits.masked_fill(~same, -torch.inf).logsumexp(2)
     known = same.any(2)
     return torch.where(known, cost, 0).sum() / known.sum().clamp(min=1)
@@ -49,7 +49,7 @@ class VideoColorizer(Method):
                  grid: float = 40.0):
         super().__init__(encoder, nn.Identity())
         self.references, self.temperature = references, temperature
-        self.register_buffer("bins", colour_bins(grid))
+        self.register_buffer("bins", color_bins(grid))
         with torch.no_grad():  # in eval mode, so that batch norm does not take the blank picture for data
             maps = encoder.eval().stages(next(encoder.parameters()).new_zeros(1, 3, 32, 32))
         encoder.train()
@@ -57,7 +57,7 @@ class VideoColorizer(Method):
 
     def embed(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d p q"]:
         """One vector for each place of the first stage, from the grey picture alone, whatever the encoder."""
-        maps = [head(m) for head, m in zip(self.heads, self.encoder.stages(grey(x)), strict=True)]
+        maps = [head(m) for head, m in zip(self.heads, self.encoder.stages(gray(x)), strict=True)]
         return sum(F.interpolate(m, maps[0].shape[2:], mode="bilinear") for m in maps)
 
     def track(self, frames: Tensor, first: Tensor, **options) -> Tensor:
@@ -74,10 +74,10 @@ class VideoColorizer(Method):
         some = torch.randperm(batch.x.shape[1])[:self.references + 1].sort().values
         x = augment.as_float(batch.x[:, some].flatten(0, 1))
         z = self.embed(x)
-        colours = nearest_bin(F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], z.shape[2:]), self.bins)
-        z, colours = (t.unflatten(0, (len(batch), -1)) for t in (z.flatten(2), colours.flatten(1)))
-        right, colours = colours[:, -1], colours[:, :-1].flatten(1)
+        colors = nearest_bin(F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], z.shape[2:]), self.bins)
+        z, colors = (t.unflatten(0, (len(batch), -1)) for t in (z.flatten(2), colors.flatten(1)))
+        right, colors = colors[:, -1], colors[:, :-1].flatten(1)
         logits = similarity(z[:, -1], z[:, :-1].transpose(1, 2).flatten(2), self.temperature)
         with torch.no_grad():
-            copied = logits.softmax(2) @ F.one_hot(colours, len(self.bins)).to(logits.dtype)
-        return {"loss": copy_loss(logits, right, colours), "accuracy": (copied.argmax(2) == right).float().mean()}
+            copied = logits.softmax(2) @ F.one_hot(colors, len(self.bins)).to(logits.dtype)
+        return {"loss": copy_loss(logits, right, colors), "accuracy": (copied.argmax(2) == right).float().mean()}
