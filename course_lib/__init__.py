@@ -11,11 +11,11 @@
 
 from importlib import import_module
 
-from course_lib import augment, methods, nets, parts
+from course_lib import augment, evaluate, methods, nets, parts
 from course_lib.context import Context, setup
-from course_lib.data import Dataset, Images, load
-from course_lib.evaluate import Report, evaluate
-from course_lib.methods import Batch, Method
+from course_lib.data import Batch, Dataset, Images, load
+from course_lib.evaluate import Report
+from course_lib.methods import Method
 from course_lib.train import History, fit
 
 __all__ = ["Batch", "Context", "Dataset", "History", "Images", "Method", "Report", "augment", "check", "evaluate",

@@ -11,7 +11,7 @@ import typer
 from course_lib import badges as badge_tools
 from course_lib import context, recipes, runs
 from course_lib import tables as table_tools
-from course_lib.data import DataUnavailable, load
+from course_lib.data import DataUnavailable, Dataset, load
 from course_lib.data.public import PUBLIC, whereabouts
 from course_lib.devices import autocast_dtype, memory, pick_device
 from course_lib.files import write_atomically
@@ -36,19 +36,19 @@ app = typer.Typer(cls=OneSentence, add_completion=False, no_args_is_help=True, h
 
 @app.command()
 def run(
-    names: Annotated[list[str], typer.Argument(help=f"What to train and measure: {', '.join(recipes.NAMES)}.")],
+    names: Annotated[list[str], typer.Argument(help=f"What to train and measure: {', '.join(recipes.TITLES)}.")],
     data: Annotated[str, typer.Option(help="a data set, as in course_lib.load")] = "cifar10",
     profile: Annotated[str, typer.Option(help="smoke, laptop or gpu; found out by default")] = "",
-    seed: int = 0,
+    seed: Annotated[int | None, typer.Option(help="by default every seed that the course's tables want")] = None,
     assets: Annotated[Path, typer.Option(help="where results and checkpoints go")] = runs.ASSETS,
 ) -> None:
     """Train, evaluate, and write one JSON and one checkpoint a method. A killed run goes on where it stopped."""
     profile = profile or context.find_profile()[0]
-    for name in names:
-        recipes.recipe(name, profile)  # a wrong name stops here, before hours of work
-    pictures = load(data, size=recipes.SIZE, limit=1000 if profile == "smoke" else None)
-    for name in names:
-        say(runs.run(name, pictures, profile, seed=seed, assets=assets))
+    todo = [runs.Run(name, data, profile, one, assets)  # a wrong name stops here, before hours of work
+            for name in names for one in ([seed] if seed is not None else recipes.seeds(name))]
+    pictures = pictures_of(data, profile)
+    for each in todo:
+        say(each.train(pictures))
 
 
 @app.command()
@@ -59,17 +59,27 @@ def measure(
     assets: Annotated[Path, typer.Option(help="where results and checkpoints are")] = runs.ASSETS,
 ) -> None:
     """Measure checkpoints anew, as after a change to the evaluator, and rewrite their results. Nothing is trained."""
-    pictures = load(data, size=recipes.SIZE)
-    found = [result["name"] for result in runs.results(pictures.name, profile, assets)]
+    for name in names or ():
+        recipes.recipe(name, profile)
+    found = [result for result in runs.results(data, profile, assets) if not names or result["name"] in names]
+    if missing := set(names or ()) - {result["name"] for result in found} or not found:
+        what = ", ".join(missing) if isinstance(missing, set) else "anything"
+        raise ValueError(f"there is no result of {what} on {data} in profile {profile}: run it first")
+    pictures = pictures_of(data, profile)
     # Baselines first: the others' results repeat what these measure.
-    for name in names or sorted(found, key=lambda name: name not in recipes.BASELINES):
-        say(runs.measure(name, pictures, profile, assets=assets))
+    for result in sorted(found, key=lambda result: bool(result["recipe"]["fit"])):
+        say(runs.Run(result["name"], data, profile, result["seed"], assets).measure(pictures))
+
+
+def pictures_of(data: str, profile: str) -> Dataset:
+    """The data set as a profile takes it: a part of it in smoke."""
+    return load(data, size=recipes.SIZE, limit=1000 if profile == "smoke" else None)
 
 
 def say(result: dict) -> None:
     """Print what a run measured, in one line."""
     measures = "  ".join(f"{k} {v:.1f}" for k, v in result["measures"].items())
-    typer.echo(f"{result['name']}  {result['seconds']:.0f} s  {measures}")
+    typer.echo(f"{result['name']} (seed {result['seed']})  {result['seconds']:.0f} s  {measures}")
 
 
 @app.command()
@@ -77,8 +87,7 @@ def tables(
     check: Annotated[bool, typer.Option("--check", help="change nothing; fail where table and files disagree")] = False,
 ) -> None:
     """Make every table in the README and in the notebooks anew from the files of the runs."""
-    differed = [f"README.md: {table}" for table in table_tools.fill_readme(ROOT, write=not check)]
-    differed += table_tools.fill_notebooks(ROOT, write=not check)
+    differed = table_tools.fill(ROOT, write=not check)
     for name in differed:
         typer.echo(f"{name} {'differs from its files' if check else 'made anew'}")
     if check and differed:
@@ -112,7 +121,7 @@ def figures(
     from course_lib.data import toybox
 
     pictures = load(data, size=recipes.SIZE)
-    encoders = {recipes.TITLES[name]: runs.load_encoder(name, data, profile)
+    encoders = {recipes.TITLES[name]: runs.Run(name, data, profile).encoder()
                 for name in ("raw_pixels", "untrained_convnet", "rotation", "simclr")}
     drawn = {
         "overview": viz.side_by_side(encoders, pictures.test, queries=4, k=5,

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(module: nn.Module, weight_decay: float, constant_lr: Sequence[str] = ()) -> list[dict]:
     """Weights that decay, and those that do not: biases, norms' scales and shifts, single tokens.
 
     Frozen parameters are left out. A parameter with at most one dimension longer than 1 does not decay.
+    constant_lr: names of submodules. Their groups carry `"constant_lr": True`, which a schedule can ask for; there are
+    such groups only where there are such submodules.
+
+    Raises ValueError for a submodule that is not there.
     """
-    decay, rest = [], []
-    for p in module.parameters():
-        if p.requires_grad:
-            (decay if sum(s > 1 for s in p.shape) > 1 else rest).append(p)
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    modules = dict(module.named_modules())
+    if missing := [name for name in constant_lr if name not in modules]:
+        raise ValueError(f"constant_lr names {missing[0]!r}, and {type(module).__name__} has no such submodule: "
+                         "give the name of an attribute, such as 'predictor'")
+    constant = {p for name in constant_lr for p in modules[name].parameters()}
+    groups = []
+    for fixed in (False, True):
+        mine = [p for p in module.parameters() if p.requires_grad and (p in constant) == fixed]
+        decay = [p for p in mine if sum(s > 1 for s in p.shape) > 1]
+        rest = [p for p in mine if sum(s > 1 for s in p.shape) <= 1]
+        if mine or not fixed:
+            groups += [{"params": decay, "weight_decay": weight_decay, "constant_lr": fixed},
+                       {"params": rest, "weight_decay": 0.0, "constant_lr": fixed}]
+    return groups
 
 
-def build_optimizer(module: nn.Module, name: str, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def build_optimizer(module: nn.Module, name: str, lr: float, weight_decay: float,
+                    constant_lr: Sequence[str] = ()) -> torch.optim.Optimizer:
     """`"adamw"` (betas 0.9, 0.95 as MAE: steadier in short trainings) or `"sgd"` with Nesterov momentum 0.9."""
-    groups = parameter_groups(module, weight_decay)
+    groups = parameter_groups(module, weight_decay, constant_lr)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
     if name == "sgd":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 
 from tqdm.auto import tqdm
@@ -17,3 +18,8 @@ def bar(items: Iterable | None = None, *, total: int | None = None, desc: str = 
     """
     quiet = quiet or os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false", "no")
     return tqdm(items, total=total, desc=desc, unit=unit, initial=initial, disable=quiet, mininterval=0.5, delay=delay)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence to the error stream, above any bar."""
+    tqdm.write(sentence, file=sys.stderr)

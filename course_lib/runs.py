@@ -1,12 +1,14 @@
-"""A run: train what a recipe says, measure it, and keep the numbers and the weights; and read them again.
+"""A run: train what a recipe says, measure it, keep the numbers and the weights, and read them again.
 
-A run leaves `assets/results/<data>-<profile>/<name>.json` and `assets/checkpoints/<data>-<profile>/<name>.safetensors`,
-the encoder in float16. What else the method trained (projector, decoder, …) goes to `<name>-heads.safetensors`.
-The measures are those of the checkpoint as it is shipped, rounded to float16, so whoever loads it finds the same.
+A run leaves `assets/results/<data>-<profile>/<name>-seed<seed>.json` and, under `assets/checkpoints/` in the same way,
+the encoder and what else the method trained (projector, teacher, …: the heads), both as safetensors in float16. The
+result names both files with their hashes. The measures are those of the weights as they are shipped, rounded to
+float16, so whoever loads them finds the same.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -15,148 +17,248 @@ import re
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from course_lib import methods
+from course_lib.context import PROFILES
 from course_lib.data.types import Dataset
+from course_lib.devices import pick_device, repeatable
 from course_lib.evaluate import evaluate, evaluate_clips
-from course_lib.files import save_tensors, write_text
-from course_lib.methods.base import Batch, Method
-from course_lib.recipes import Recipe, build_encoder, build_method, held_out_images, recipe, training_images
-from course_lib.train import History, fit
+from course_lib.files import claim, write_all, write_text
+from course_lib.methods.base import Method
+from course_lib.recipes import Settings, build_encoder, build_method, check_name, recipe
+from course_lib.train import History, check_weights, describe, fit
 
 ASSETS = Path(__file__).parents[1] / "assets"
 CURVE_POINTS = 200
+PRETEXT_PICTURES = 4096  # how many of the pictures that were held out a method is tried on
 
 
-class Files(NamedTuple):
-    """Where a run keeps what it makes; `resume` is there only while it trains."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A recipe on a data set in a profile, with a seed: trained and measured, or still to be.
 
-    result: Path
-    checkpoint: Path
-    heads: Path
-    resume: Path
-
-
-def files(name: str, data: str, profile: str, seed: int = 0, assets: Path | None = None) -> Files:
-    """The files of a run. Names of data sets such as `folder:PATH` become names of folders."""
-    assets, folder = assets or ASSETS, re.sub(r"[:/\\]", "_", f"{data}-{profile}")
-    checkpoints = assets / "checkpoints" / folder
-    return Files(assets / "results" / folder / f"{name}.json", checkpoints / f"{name}.safetensors",
-                 checkpoints / f"{name}-heads.safetensors", assets / "runs" / f"{name}-{folder}-{seed}.pt")
-
-
-def run(name: str, data: Dataset, profile: str = "laptop", *, seed: int = 0, assets: Path | None = None) -> dict:
-    """Train `name` by its recipe, measure it, write result and checkpoint, and return the result.
-
-    A run that was killed goes on where it stopped.
-    Raises ValueError for unknown names, and whatever `fit` and `evaluate` raise.
+    data: a data set's name, as in `course_lib.load`. assets: where results and checkpoints are, the course's own by
+    default.
     """
-    where = files(name, data.name, profile, seed, assets)
-    settings = recipe(name, profile)
-    history, pretext = History(), {}
-    if settings.method is None:
-        encoder = build_encoder(settings, seed)
-    else:
-        method, history = train_recipe(settings, data, seed, where.resume)
-        encoder = method.encoder
-        heads = {k: v for k, v in method.state_dict().items() if not k.startswith(("encoder.", "teacher."))}
-        save_checkpoint(where.heads, heads)
-        pretext = held_out(method, data, settings.fit["batch_size"], seed)
-    result = {"name": name, "data": data.name, "source": data.source, "profile": profile, "seed": seed,
-              "recipe": {"method": settings.method, "encoder": settings.encoder, "options": dict(settings.options),
-                         "fit": dict(settings.fit)},
-              "versions": versions(), "seconds": round(history.seconds, 1), "pictures_seen": history.pictures,
-              "curve": thin(history), "pretext": pretext, "checkpoint": None, "sha256": None}
-    if encoder.state_dict():
-        save_checkpoint(where.checkpoint, encoder.state_dict())
-        result |= {"checkpoint": where.checkpoint.relative_to(assets or ASSETS).as_posix(),
-                   "sha256": hashlib.sha256(where.checkpoint.read_bytes()).hexdigest()}
-    result = _measured(result, data, assets)
-    where.resume.unlink(missing_ok=True)
-    return result
+
+    name: str
+    data: str = "cifar10"
+    profile: str = "laptop"
+    seed: int = 0
+    assets: Path = ASSETS
+
+    def __post_init__(self):
+        recipe(self.name, self.profile)  # a wrong name is told at once
+
+    # ---- its files
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder. Names of data sets such as `folder:PATH` become names of folders."""
+        return re.sub(r"[:/\\]", "_", f"{self.data}-{self.profile}")
+
+    @property
+    def result_path(self) -> Path:
+        return self.assets / "results" / self.folder / f"{self.name}-seed{self.seed}.json"
+
+    @property
+    def encoder_path(self) -> Path:
+        return self.assets / "checkpoints" / self.folder / f"{self.name}-seed{self.seed}.safetensors"
+
+    @property
+    def heads_path(self) -> Path:
+        return self.assets / "checkpoints" / self.folder / f"{self.name}-seed{self.seed}-heads.safetensors"
+
+    @property
+    def resume_path(self) -> Path:
+        """Where it saves itself while it trains; gone when it is measured."""
+        return self.assets / "runs" / f"{self.name}-{self.folder}-seed{self.seed}.pt"
+
+    # ---- what it left
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a result."""
+        return self.result_path.exists()
+
+    @property
+    def result(self) -> dict:
+        """What it measured. Raises FileNotFoundError where there is nothing, with the command that makes it."""
+        if not self.exists:
+            raise FileNotFoundError(
+                f"there is no result {self.result_path}: make it with `python -m course_lib run {self.name} "
+                f"--data {self.data} --profile {self.profile} --seed {self.seed}`")
+        return read_result(self.result_path)
+
+    @property
+    def settings(self) -> Settings:
+        """With what it was trained, as its result says; without a result, what its recipe says."""
+        return Settings(**self.result["recipe"]) if self.exists else recipe(self.name, self.profile)
+
+    @property
+    def history(self) -> History:
+        """What its training logged, thinned as `thin` does."""
+        result = self.result
+        points = zip(*result["curve"].values(), strict=True)
+        logs = [{key: v for key, v in zip(result["curve"], point, strict=True) if v is not None} for point in points]
+        return History(logs, result["seconds"], result["pictures_seen"])
+
+    def encoder(self) -> nn.Module:
+        """Its encoder as it was measured, in eval mode, on the device that training would take.
+
+        An untrained encoder is built anew, which gives the same. Raises as `load_weights`.
+        """
+        encoder = build_encoder(self.settings, self.seed)
+        if "encoder" in self.result["files"]:
+            self._fill(encoder, "encoder")
+        return encoder.to(pick_device()).eval()
+
+    def method(self) -> Method:
+        """Its method as it was when training ended, teacher and heads and all, in eval mode. Raises as `load_weights`,
+        and FileNotFoundError where only the encoder is kept."""
+        if "heads" not in self.result["files"]:
+            raise FileNotFoundError(f"of {self.name} on {self.data} only the encoder is kept, without its heads: train "
+                                    "it anew, or use .encoder()")
+        method = build_method(self.settings, seed=self.seed)
+        self._fill(method.encoder, "encoder")
+        self._fill(method, "heads", ignore=("encoder.", *method.not_shipped))
+        return method.to(pick_device()).eval()
+
+    def _fill(self, module: nn.Module, part: str, ignore: tuple[str, ...] = ()) -> None:
+        file = self.result["files"][part]
+        load_weights(module, self.assets / file["path"], ignore=ignore, sha256=file["sha256"])
+
+    # ---- what it does
+
+    def train(self, data: Dataset) -> dict:
+        """Train, measure, write the files, and return the result. A run that was killed goes on where it stopped.
+
+        Nothing that was there is touched before everything new is trained, measured and on the disk.
+        Raises what `fit` and `evaluate` raise, and RuntimeError where the same run is already going on.
+        """
+        with claim(self.resume_path):
+            settings, history, pretext, weights = recipe(self.name, self.profile), History(), {}, {}
+            if settings.trained:
+                method, history, settings = train_recipe(settings, data, self.seed, self.resume_path)
+                weights = {"encoder": halved(method.encoder.state_dict()), "heads": halved(heads(method))}
+                method = self._as_shipped(settings, weights)
+                encoder = method.encoder
+                pretext = held_out(method, data, settings.fit["batch_size"], self.seed)
+            else:
+                encoder = build_encoder(settings, self.seed).to(pick_device())
+            result = {"name": self.name, "data": self.data, "source": data.source, "profile": self.profile,
+                      "seed": self.seed, "recipe": dataclasses.asdict(settings), "versions": versions(),
+                      "seconds": round(history.seconds, 1), "pictures_seen": history.pictures,
+                      **self._measures(data, encoder, settings), "pretext": pretext, "curve": thin(history)}
+            self._keep(result, weights)
+            self.resume_path.unlink(missing_ok=True)
+        return self.result
+
+    def _as_shipped(self, settings: Settings, weights: Mapping[str, Mapping[str, Tensor]]) -> Method:
+        """The method with its weights as they will be read again: what is measured is what is shipped."""
+        method = build_method(settings, seed=self.seed)
+        method.encoder.load_state_dict(weights["encoder"])
+        method.load_state_dict(weights["heads"], strict=False)
+        check_weights(method)  # what is finite in float32 may not be in float16
+        return method.to(pick_device())
+
+    def measure(self, data: Dataset) -> dict:
+        """Measure its checkpoint anew, as after a change to the evaluator; nothing is trained."""
+        result = self.result | self._measures(data, self.encoder(), self.settings)
+        write_text(self.result_path, as_json(result))
+        return result
+
+    def _measures(self, data: Dataset, encoder: nn.Module, settings: Settings) -> dict:
+        """Measures and protocol of an encoder, and the measures of the same one untrained: read from a baseline's run
+        of the same architecture, seed and pictures, or measured now."""
+        same = architecture(encoder)
+        if data.test.y is None:  # nothing to measure without classes
+            return {"architecture": same, "measures": {}, "untrained": {}, "protocol": {}}
+        report = evaluate(encoder, data, name=self.name)
+        measures, protocol = rounded(report.measures), dict(report.protocol)
+        untrained = measures
+        if settings.trained:
+            known = [r for r in results(self.data, self.profile, self.assets) if not r["recipe"]["fit"] and (
+                r["architecture"], r["seed"], r["source"]) == (same, self.seed, data.source)]
+            untrained = known[0]["measures"] if known else rounded(
+                evaluate(build_encoder(settings, self.seed).to(pick_device()), data).measures)
+        return {"architecture": same, "measures": measures, "untrained": untrained, "protocol": protocol}
+
+    def _keep(self, result: dict, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Write weights and result, all or none, so that a full disk leaves what was there."""
+        from safetensors.torch import save
+
+        paths = {"encoder": self.encoder_path, "heads": self.heads_path}
+        contents = {paths[part]: save(tensors) for part, tensors in weights.items()}
+        kept = {part: {"path": paths[part].relative_to(self.assets).as_posix(),
+                       "sha256": hashlib.sha256(contents[paths[part]]).hexdigest()} for part in weights}
+        write_all({**contents, self.result_path: as_json({**result, "files": kept}).encode()})
 
 
-def train_recipe(settings: Recipe, data: Dataset, seed: int = 0, resume: Path | None = None) -> tuple[Method, History]:
-    """The method of a recipe, trained on a data set, and what its training logged."""
-    method = build_method(settings, seed, len(data.classes))
-    return method, fit(method, training_images(method, data), seed=seed, resume=resume, **settings.fit)
+def train_recipe(settings: Settings, data: Dataset, seed: int = 0, resume: Path | None = None
+                 ) -> tuple[Method, History, Settings]:
+    """The method of a recipe, trained on a data set, what its training logged, and with which settings: those given,
+    with the options that came from the data, and a batch of at most all pictures there are."""
+    images = data.seen_by(getattr(methods, settings.method).needs)
+    method = build_method(settings, images, seed)
+    options = {key: value for key, value in method.built_with.items() if key != "views"}
+    settings = dataclasses.replace(settings, options=options, fit={
+        **settings.fit, "batch_size": min(settings.fit["batch_size"], len(images))})
+    json.dumps(options)  # what a result file cannot hold is told before hours of work
+    return method, fit(method, images, seed=seed, resume=resume, **settings.fit), settings
 
 
 @torch.no_grad()
 def held_out(method: Method, data: Dataset, batch_size: int, seed: int = 0) -> dict[str, float]:
     """How well a method does what it was trained for, on pictures that it was not trained on: the means of its loss and
     of what else it logs, in eval mode. Of a method that follows things through clips also `J` and `F`, and those of
-    copying the first mask (see `evaluate_clips`)."""
+    copying the first mask (see `evaluate_clips`). A method that remembers pictures is tried on those that it knows."""
     method.eval()
-    images = held_out_images(method, data).to(next(method.parameters()).device)
+    images = data.seen_by(method.needs) if method.remembers_pictures else data.held_out(method.needs)
+    images = images.to(next(method.parameters()).device)
     logs = []
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        some = torch.randperm(len(images))[:4096]
-        for index in some.split(min(batch_size, len(some))):
-            if len(index) == min(batch_size, len(some)):
-                out = method.loss(Batch(images.x[index], index, images.y[index] if method.needs_labels else None))
-                logs.append(out if isinstance(out, dict) else {"loss": out})
+    with repeatable(seed):
+        some = torch.randperm(len(images))[:PRETEXT_PICTURES]
+        size = min(batch_size, len(some))
+        for index in some[:len(some) // size * size].split(size):
+            batch = images.batch(index)
+            logs.append(method(batch if method.remembers_pictures else dataclasses.replace(batch, index=None)))
     means = {key: torch.stack([log[key] for log in logs]).mean().item() for key in logs[0]}
-    if method.needs_clips:
+    if "clips" in method.needs:
         means |= {key: value for key, value in evaluate_clips(method.track, images).items() if isinstance(value, float)}
-    return {key: round(value, 4) for key, value in means.items()}
+    return rounded(means, 4)
 
 
-def measure(name: str, data: Dataset, profile: str = "laptop", *, assets: Path | None = None) -> dict:
-    """Measure the checkpoint of a run anew, as after a change to the evaluator; nothing is trained.
-
-    Raises FileNotFoundError where there was no such run, and whatever `evaluate` raises.
-    """
-    return _measured(load_result(name, data.name, profile, assets=assets), data, assets)
+def rounded(measures: Mapping[str, float], digits: int = 3) -> dict[str, float]:
+    return {name: round(float(value), digits) for name, value in measures.items()}
 
 
-def _measured(result: dict, data: Dataset, assets: Path | None) -> dict:
-    """The result with the measures of its checkpoint as it lies on the disk, written to its file."""
-    name, profile, seed = result["name"], result["profile"], result["seed"]
-    encoder = load_encoder(name, data.name, profile, seed=seed, assets=assets)
-    measures, protocol = _measures(encoder, data, name)
-    untrained = measures
-    if result["recipe"]["method"] is not None:
-        untrained = untrained_measures(recipe(name, profile), data, profile, seed, assets)
-    result = result | {"measures": measures, "untrained": untrained, "protocol": protocol}
-    write_text(files(name, data.name, profile, seed, assets).result,
-               json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    return result
+def as_json(result: Mapping[str, Any]) -> str:
+    return json.dumps(result, indent=1, ensure_ascii=False) + "\n"
 
 
-def _measures(encoder: nn.Module, data: Dataset, name: str) -> tuple[dict[str, float], dict[str, str]]:
-    report = evaluate(encoder, data, name=name)
-    return {k: round(float(v), 3) for k, v in report.measures.items()}, dict(report.protocol)
+def read_result(path: Path) -> dict:
+    """A result file. Raises ValueError with its path where it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no whole result ({error}): fetch it again or run it anew") from error
 
 
-def untrained_measures(settings: Recipe, data: Dataset, profile: str, seed: int,
-                       assets: Path | None = None) -> dict[str, float]:
-    """The measures of the recipe's encoder before training: read from the baseline's own run where it is the same
-    encoder, seed and source of the same data set, measured now otherwise."""
-    for result in results(data.name, profile, assets):
-        known = (result["recipe"]["method"], result["recipe"]["encoder"], result["seed"], result["source"])
-        if known == (None, settings.encoder, seed, data.source):
-            return result["measures"]
-    return _measures(build_encoder(settings, seed), data, "untrained")[0]
+def results(data: str = "cifar10", profile: str = "laptop", assets: Path = ASSETS) -> list[dict]:
+    """Every result on a data set in a profile, by name and seed."""
+    check_name(profile, PROFILES, "profile")
+    folder = Run("raw_pixels", data, profile, assets=assets).result_path.parent
+    return [read_result(path) for path in sorted(folder.glob("*.json"))]
 
 
-def results(data: str, profile: str, assets: Path | None = None) -> list[dict]:
-    """Every result on a data set in a profile, by name."""
-    folder = files("", data, profile, assets=assets).result.parent
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-
-
-def load_result(name: str, data: str = "cifar10", profile: str = "laptop", *, assets: Path | None = None) -> dict:
-    """The result of a run. Raises FileNotFoundError where there is none, with the command that makes it."""
-    path = files(name, data, profile, assets=assets).result
-    if not path.exists():
-        raise FileNotFoundError(f"there is no result {path}: make it with "
-                                f"`python -m course_lib run {name} --data {data} --profile {profile}`")
-    return json.loads(path.read_text(encoding="utf-8"))
+def architecture(encoder: nn.Module) -> str:
+    """A short name for everything in an encoder but its weights: equal for two that are built alike."""
+    return hashlib.sha256(json.dumps(describe(encoder), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
@@ -167,86 +269,72 @@ def versions() -> dict[str, str]:
             "threads": str(torch.get_num_threads())}
 
 
-def thin(history: History) -> dict[str, list[float]]:
-    """What was logged, at up to `CURVE_POINTS` evenly spaced steps: each value the mean of the steps since the last."""
+def thin(history: History) -> dict[str, list[float | None]]:
+    """What was logged, at up to `CURVE_POINTS` evenly spaced steps: each value the mean of the steps since the last,
+    None where none of them logged it."""
     logs = history.logs
     edges = sorted({round(i * len(logs) / CURVE_POINTS) for i in range(CURVE_POINTS + 1)})
     pairs = list(itertools.pairwise(edges))
-    curve = {"epoch": [round(logs[b - 1]["epoch"], 4) for _, b in pairs]}
-    for key in [k for k in (logs[0] if logs else ()) if k not in ("step", "epoch", "lr")]:
-        curve[key] = [round(sum(log[key] for log in logs[a:b]) / (b - a), 5) for a, b in pairs]
+    curve: dict[str, list] = {"epoch": [round(logs[b - 1]["epoch"], 4) for _, b in pairs]}
+    for key in dict.fromkeys(key for log in logs for key in log if key not in ("step", "epoch", "lr")):
+        parts = [[log[key] for log in logs[a:b] if key in log] for a, b in pairs]
+        curve[key] = [round(sum(part) / len(part), 5) if part else None for part in parts]
     return curve
 
 
-def load_history(name: str, data: str = "cifar10", profile: str = "laptop", *, assets: Path | None = None) -> History:
-    """What a run logged, thinned as `thin` does."""
-    result = load_result(name, data, profile, assets=assets)
-    logs = [dict(zip(result["curve"], point, strict=True)) for point in zip(*result["curve"].values(), strict=True)]
-    return History(logs, result["seconds"], result["pictures_seen"])
+def heads(method: Method) -> dict[str, Tensor]:
+    """What a method remembers besides its encoder, without what it can do without."""
+    return {k: v for k, v in method.state_dict().items() if not k.startswith(("encoder.", *method.not_shipped))}
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write weights as safetensors, floats as float16, atomically."""
-    def halve(v: Tensor) -> Tensor:
-        return (v.half() if v.is_floating_point() else v).detach().cpu().contiguous().clone()
-
-    save_tensors(path, {k: halve(v) for k, v in state.items()})
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as they are shipped: floats as float16, on the CPU."""
+    return {k: (v.half() if v.is_floating_point() else v).detach().cpu().contiguous().clone() for k, v in state.items()}
 
 
-def load_weights(module: nn.Module, path: str | Path, ignore: tuple[str, ...] = ()) -> None:
+def load_weights(module: nn.Module, path: str | Path, ignore: tuple[str, ...] = (), sha256: str | None = None) -> None:
     """Fill a module from a safetensors file, float16 widened to the module's own dtype.
 
-    ignore: beginnings of the names that the file may lack.
-    Raises FileNotFoundError where there is no file, ValueError where it is cut short or of another architecture.
+    ignore: beginnings of the names that the file may lack. sha256: of the whole file, where it is known.
+    Raises FileNotFoundError where there is no file, ValueError where it is cut short, altered or of another
+    architecture.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    if not Path(path).exists():
+    path = Path(path)
+    if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}: train it with `python -m course_lib run`")
+    content = path.read_bytes()
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{path} is not the file that its result was measured from (its sha256 differs): fetch it "
+                         "again")
     try:
-        state = load_file(path)
+        state = load(content)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}): fetch it again") from error
     own = module.state_dict()
-    wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
-    missing = [k for k in own if k not in state and not k.startswith(ignore)]
+    missing = [k for k in own if k not in state and not k.startswith(ignore or ("\0",))]
     extra = [k for k in state if k not in own]
-    if wrong or missing or extra:
+    wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
+    kinds = [k for k in own if k in state and state[k].is_floating_point() != own[k].is_floating_point()]
+    if wrong or missing or extra or kinds:
         why = (f"{wrong[0]} is {list(state[wrong[0]].shape)} there and {list(own[wrong[0]].shape)} here" if wrong else
-               f"it lacks {missing[0]}" if missing else f"it has {extra[0]}, which this one lacks")
+               f"it lacks {missing[0]}" if missing else f"it has {extra[0]}, which this one lacks" if extra else
+               f"{kinds[0]} is {state[kinds[0]].dtype} there and {own[kinds[0]].dtype} here")
         raise ValueError(f"{path} is the checkpoint of another architecture than this {type(module).__name__}: {why}; "
                          "build the one that was trained")
     module.load_state_dict(state, strict=False)
 
 
-def load_encoder(name: str, data: str = "cifar10", profile: str = "laptop", *, seed: int = 0,
-                 assets: Path | None = None) -> nn.Module:
-    """The shipped encoder of a run, in eval mode. What has no checkpoint by nature (raw pixels) is just built."""
-    encoder = build_encoder(recipe(name, profile), seed)
-    if encoder.state_dict():
-        load_weights(encoder, files(name, data, profile, assets=assets).checkpoint)
-    return encoder.eval()
-
-
-def load_method(name: str, data: str = "cifar10", profile: str = "laptop", *, assets: Path | None = None) -> Method:
-    """The shipped method of a run with its heads, in eval mode. A teacher is not shipped: it stays as it was built."""
-    method = build_method(recipe(name, profile))
-    where = files(name, data, profile, assets=assets)
-    load_weights(method.encoder, where.checkpoint)
-    load_weights(method, where.heads, ignore=("encoder.", "teacher."))
-    return method.eval()
-
-
 def train_or_load(name: str, data: Dataset, profile: str, *, train: bool = False, seed: int = 0,
-                  assets: Path | None = None) -> tuple[Method, History]:
+                  assets: Path = ASSETS) -> tuple[Method, History]:
     """The method of a recipe, ready to be looked at, and the history of its training: as shipped, or trained now.
 
-    It trains where `train` asks for it, in the smoke profile, and where no checkpoint of this data set is shipped.
+    It trains where `train` asks for it, in the smoke profile, and where no result on this data set is shipped.
     """
-    where = files(name, data.name, profile, seed, assets)
-    if train or profile == "smoke" or not where.checkpoint.exists():
-        method, history = train_recipe(recipe(name, profile), data, seed)
+    run = Run(name, data.name, profile, seed, assets)
+    if train or profile == "smoke" or not run.exists:
+        method, history, _ = train_recipe(recipe(name, profile), data, seed)
         return method.eval(), history
-    return (load_method(name, data.name, profile, assets=assets),
-            load_history(name, data.name, profile, assets=assets))
+    return run.method(), run.history

@@ -7,11 +7,12 @@ import dataclasses
 import html
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from course_lib.files import write_text
+from course_lib.files import write_all
 from course_lib.recipes import NAMES, TITLES
-from course_lib.runs import results
+from course_lib.runs import ASSETS, results
 
 COLUMNS = {  # column -> how it is read from a result
     "linear top-1": lambda r: f"{r['measures']['linear_top1']:.1f} %",
@@ -50,13 +51,15 @@ class Table:
 
 
 def results_table(data: str = "cifar10", profile: str = "laptop", *, names: tuple[str, ...] | None = None,
-                  assets: Path | None = None) -> Table:
-    """Every result on a data set in a profile, or those of `names`: baselines first, then by linear top-1."""
-    found = [r for r in results(data, profile, assets) if r["name"] in (names or NAMES)]
-    found.sort(key=lambda r: (r["recipe"]["method"] is not None, r["measures"]["linear_top1"]))
+                  assets: Path = ASSETS) -> Table:
+    """Every result of the first seed on a data set in a profile, or those of `names`: baselines first, then by linear
+    top-1."""
+    found = [r for r in results(data, profile, assets)
+             if r["name"] in (names or NAMES) and r["seed"] == 0 and r["measures"]]
+    found.sort(key=lambda r: (bool(r["recipe"]["fit"]), r["measures"]["linear_top1"]))
     rows = []
     for r in found:
-        trained = r["recipe"]["method"] is not None
+        trained = bool(r["recipe"]["fit"])
         rows.append((TITLES[r["name"]], *(show(r) if trained or c not in BARE else "" for c, show in COLUMNS.items())))
     return Table(("encoder", *COLUMNS), tuple(rows))
 
@@ -76,35 +79,53 @@ def notebooks_table(root: Path) -> Table:
     return Table(("notebook", "the question it answers", ""), tuple(rows), numbers=False)
 
 
-def fill_readme(root: Path, *, write: bool = True) -> list[str]:
-    """Make the README's tables anew, between `<!-- table: NAME -->` and `<!-- end table -->`.
+def fill(root: Path, *, write: bool = True) -> list[str]:
+    """Make every table in the README and in committed notebooks anew from the files of the runs.
 
-    Returns the names of the tables that differed from their files; with `write=False` nothing is changed.
+    Returns which differed from those files. With `write=False` nothing is changed. All texts are made before the first
+    is written, so whatever is wrong with one of them leaves all as they were.
+    Raises ValueError for marks that do not pair or a table that is not known, and OSError where a file cannot be
+    written.
+    """
+    differed, texts = [], {}
+    for path, names, text in (filled_readme(root), *filled_notebooks(root)):
+        if names:
+            differed += [f"{path.relative_to(root).as_posix()}{': ' * bool(name)}{name}" for name in names]
+            texts[path] = text.encode()
+    if write:
+        write_all(texts)
+    return differed
+
+
+def filled_readme(root: Path) -> tuple[Path, list[str], str]:
+    """The README, the names of its tables that differ from their files, and its text with them made anew.
+
+    A table stands between `<!-- table: NAME -->` and `<!-- end table -->`.
     """
     readme = root / "README.md"
     text = readme.read_text(encoding="utf-8")
     tables = {"results": lambda: results_table(assets=root / "assets"), "notebooks": lambda: notebooks_table(root)}
     differed = []
+    marks = re.findall(r"<!-- (?:table: (\w+)|(end table)) -->", text)
+    for i, (name, end) in enumerate(marks):
+        if bool(end) != bool(i % 2) or (name and name not in tables) or (name and i + 1 == len(marks)):
+            raise ValueError(f"{readme} has <!-- {'end table' if end else f'table: {name}'} --> where it does not fit: "
+                             f"write <!-- table: NAME --> and <!-- end table --> in pairs, NAME of {', '.join(tables)}")
 
-    def fill(match: re.Match) -> str:
+    def replace(match: re.Match) -> str:
         new = f"<!-- table: {match[1]} -->\n{tables[match[1]]()}\n<!-- end table -->"
         if new != match[0]:
             differed.append(match[1])
         return new
 
-    text = re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end table -->", fill, text, flags=re.DOTALL)
-    if differed and write:
-        write_text(readme, text)
-    return differed
+    return readme, differed, re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end table -->", replace, text, flags=re.DOTALL)
 
 
-def fill_notebooks(root: Path, *, write: bool = True) -> list[str]:
-    """Make the tables that committed notebooks show anew.
+def filled_notebooks(root: Path) -> Iterator[tuple[Path, list[str], str]]:
+    """Each notebook, [""] where a table that it shows differs from its files, and its text with them made anew.
 
     A cell that shows one begins with `# table`, and its last line is the call of `results_table` that makes it.
-    Returns the names of the notebooks that differed from the files; with `write=False` nothing is changed.
     """
-    differed = []
     for path in sorted(root.glob("notebooks/**/*.ipynb")):
         book = json.loads(path.read_text(encoding="utf-8"))
         wrong = False
@@ -120,8 +141,4 @@ def fill_notebooks(root: Path, *, write: bool = True) -> list[str]:
                 if "data" in output and {k: "".join(v) for k, v in output["data"].items()} != made:
                     wrong = True
                     output["data"] = {k: v.splitlines(keepends=True) for k, v in made.items()}
-        if wrong:
-            differed.append(path.relative_to(root).as_posix())
-        if wrong and write:
-            write_text(path, json.dumps(book, indent=1, ensure_ascii=False) + "\n")
-    return differed
+        yield path, [""] * wrong, json.dumps(book, indent=1, ensure_ascii=False) + "\n"

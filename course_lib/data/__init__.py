@@ -6,9 +6,9 @@ import difflib
 from pathlib import Path
 
 from course_lib.data.fetch import DataUnavailable
-from course_lib.data.types import Dataset, Images
+from course_lib.data.types import Batch, Dataset, Images
 
-__all__ = ["DataUnavailable", "Dataset", "Images", "load"]
+__all__ = ["Batch", "DataUnavailable", "Dataset", "Images", "load"]
 
 
 def load(

@@ -1,15 +1,45 @@
-"""What a data set is: `Images`, a batch of pictures with what is known about them, and `Dataset`, four of those."""
+"""What a data set is: `Images`, pictures with what is known about them, `Dataset`, four of those, and `Batch`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 PARTS = ("pretrain", "train", "val", "test")
+NEEDS = ("labels", "captions", "clips")  # what a method may need besides pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What a method sees of the data at one step.
+
+    x: uint8 `[N, 3, H, W]`, the pictures as they are; clips `[N, T, 3, H, W]` for a method that needs those.
+    index: int64 `[N]`, which pictures of the training set these are; None for pictures that are not trained on, so that
+        none of them is looked up in a memory bank by mistake.
+    y: int64 `[N]`, labels; captions: one sentence a picture. Each is None unless the method's `needs` names it.
+    """
+
+    x: UInt8[Tensor, "n 3 h w"]
+    index: Int64[Tensor, " n"] | None = None
+    y: Int64[Tensor, " n"] | None = None
+    captions: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Examples(Protocol):
+    """What `fit` trains on: `Images`, `Clips`, or anything else that can do this."""
+
+    def __len__(self) -> int: ...
+    def to(self, device) -> Examples: ...
+    def only(self, needs: Collection[str]) -> Examples: ...
+    def batch(self, index: Int64[Tensor, " n"]) -> Batch: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +91,9 @@ class Images:
             index = range(*index.indices(len(self)))
         index = torch.as_tensor([index] if isinstance(index, int) else index)
         if index.dtype == torch.bool:
+            if index.shape != (len(self),):
+                raise IndexError(f"a mask must say yes or no for each of the {len(self)} pictures, got "
+                                 f"{list(index.shape)}: make one of shape [{len(self)}]")
             index = index.nonzero().squeeze(1)
         index = index.long()
         pick = index.to(self.x.device)
@@ -81,9 +114,30 @@ class Images:
         factors = None if self.factors is None else {k: move(v) for k, v in self.factors.items()}
         return dataclasses.replace(self, x=move(self.x), y=move(self.y), factors=factors, masks=move(self.masks))
 
+    def batch(self, index: Int64[Tensor, " n"]) -> Batch:
+        """The pictures of these numbers as a method sees them, with labels and captions where there are some."""
+        pick = index.to(self.x.device)
+        words = None if self.captions is None else tuple(self.captions[i] for i in index.tolist())
+        return Batch(self.x[pick], pick, None if self.y is None else self.y[pick], words)
+
+    def only(self, needs: Collection[str]) -> Images:
+        """The pictures, and of labels and captions those that `needs` names: nothing else can be read by accident.
+
+        Raises ValueError where these pictures lack what is needed, or `needs` names something unknown.
+        """
+        check_needs(needs)
+        if "clips" in needs:
+            raise ValueError("clips are needed, and these are single pictures: give toybox.clips(n)")
+        for name, value, where in (("labels", self.y, "data.train, not data.pretrain"),
+                                   ("captions", self.captions, "Toybox, whose pictures have some")):
+            if name in needs and value is None:
+                raise ValueError(f"{name} are needed, and these pictures have none: take {where}")
+        return Images(self.x, self.y if "labels" in needs else None, self.classes,
+                      captions=self.captions if "captions" in needs else None)
+
     def without_labels(self) -> Images:
-        """The pictures alone: no labels, factors, masks or captions, so no method can read one by accident."""
-        return Images(self.x, classes=self.classes)
+        """The pictures, with their captions where they have some, which are not labels; no labels, factors, masks."""
+        return Images(self.x, classes=self.classes, captions=self.captions)
 
     @staticmethod
     def join(first: Images, second: Images) -> Images:
@@ -95,15 +149,24 @@ class Images:
         return Images(torch.cat([first.x, second.x]), y, first.classes)
 
 
+def check_needs(needs: Collection[str]) -> None:
+    """Raise ValueError unless `needs` names nothing but labels, captions and clips."""
+    if isinstance(needs, str) or set(needs) - set(NEEDS):
+        raise ValueError(f"needs must be a set with some of {', '.join(NEEDS)}, got {needs!r}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """One data set, in four parts.
+    """One data set, in four parts. Nothing is ever trained on `val`, with labels or without.
 
-    pretrain: pictures without labels, for self-supervised training.
+    pretrain: the pictures of train without their labels, for self-supervised training. (STL-10 has more of them.)
     train: labelled pictures, for probes and for supervised training.
-    val: labelled pictures split off the training labels, for choosing a probe's settings.
+    val: labelled pictures apart from train, for every choice.
     test: labelled pictures, read once, for the number that is reported.
     source: what the pictures were read from, since a re-encoded copy gives results a little different.
+    clips: `clips(n, seed)` gives n short films; None where a data set has none.
+
+    Pictures without any classes have no labels in any part: they can be trained on and looked at, and not measured.
     """
 
     name: str
@@ -112,22 +175,45 @@ class Dataset:
     val: Images
     test: Images
     source: str = ""
+    clips: Callable[[int, int], Examples] | None = None
 
     def __post_init__(self):
         if self.pretrain.y is not None:
             raise ValueError("pretrain must have no labels, got some: use images.without_labels()")
-        for part in ("train", "val", "test"):
-            if getattr(self, part).y is None:
-                raise ValueError(f"{part} must have labels, got none: a probe needs them")
+        labelled = [getattr(self, part).y is not None for part in ("train", "val", "test")]
+        if any(labelled) != all(labelled):
+            which = ("train", "val", "test")[labelled.index(False)]
+            raise ValueError(f"{which} must have labels where other parts have some, got none: label all or none")
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.train.classes
+
+    def seen_by(self, needs: Collection[str] = ()) -> Examples:
+        """What a method with these needs is trained on: `pretrain`, `train` with its labels, or clips.
+
+        Raises ValueError where this data set lacks what is needed.
+        """
+        return self._examples(needs, self.train if "labels" in needs else self.pretrain, clips_seed=0)
+
+    def held_out(self, needs: Collection[str] = ()) -> Examples:
+        """What a method with these needs is tried on: `val`, or clips that it was not trained on. Raises as `seen_by`.
+        """
+        return self._examples(needs, self.val, clips_seed=1)
+
+    def _examples(self, needs: Collection[str], images: Images, clips_seed: int) -> Examples:
+        check_needs(needs)
+        if "clips" in needs:
+            if self.clips is None:
+                raise ValueError(f"clips are needed, and {self.name} has none: use toybox")
+            return self.clips(max(1, len(images) // 10), clips_seed).only(needs)
+        return images.only(needs)
 
     def to(self, device) -> Dataset:
         return dataclasses.replace(self, **{p: getattr(self, p).to(device) for p in PARTS})
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{p} {len(getattr(self, p)):,}" for p in PARTS)
-        shape = f"{self.train.x.shape[2]}×{self.train.x.shape[3]}, {len(self.classes)} classes"
+        classes = f"{len(self.classes)} classes" if self.classes else "no classes"
+        shape = f"{self.train.x.shape[2]}×{self.train.x.shape[3]}, {classes}"
         return f"Dataset({self.name}: {sizes}; {shape}{'; from ' + self.source if self.source else ''})"

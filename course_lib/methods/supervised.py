@@ -6,17 +6,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib import augment
+from course_lib.data.types import Images
 from course_lib.methods.base import Batch, Method
 
 
 class Supervised(Method):
     """Cross-entropy with the labels; not self-supervised, but what every method is measured against."""
 
-    needs_labels = True
+    needs = frozenset({"labels"})
 
     def __init__(self, encoder: nn.Module, *, classes: int = 10, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
         self.classifier = nn.Linear(encoder.dim, classes)
+
+    @classmethod
+    def build(cls, encoder: nn.Module, images: Images, **options) -> Supervised:
+        return super().build(encoder, images, classes=len(images.classes), **options)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.classifier(self.encoder(self.views(batch.x))).float()

@@ -63,7 +63,7 @@ def test_bad_input():
     with pytest.raises(TypeError, match=r"needs nets.vit\(\), got ConvNet"):
         MAE(convnet((8,), 16))
     with pytest.raises(ValueError, match="hiding 100% of 64 patches leaves 0 visible"):
-        tiny(mask_ratio=1.0).reconstruct(torch.rand(1, 3, 32, 32))
+        tiny(mask_ratio=1.0).predict_patches(torch.rand(1, 3, 32, 32))
 
 
 def test_patches_are_normalized_one_by_one():
@@ -76,7 +76,7 @@ def test_patches_are_normalized_one_by_one():
 def test_the_encoder_sees_a_quarter_of_the_patches_and_predicts_all():
     method, seen = tiny(), []
     method.encoder.blocks[0].register_forward_pre_hook(lambda block, args: seen.append(args[0].shape))
-    output, hidden = method.reconstruct(torch.rand(4, 3, 32, 32))
+    output, hidden = method.predict_patches(torch.rand(4, 3, 32, 32))
     assert seen == [(4, 17, 16)]  # a class token and 16 of 64 patches
     assert output.shape == (4, 64, 48) and (hidden.sum(1) == 48).all()
 
@@ -84,10 +84,10 @@ def test_the_encoder_sees_a_quarter_of_the_patches_and_predicts_all():
 def test_hidden_pixels_change_no_prediction():
     method, x, noise = tiny(), torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     torch.manual_seed(4)
-    output, hidden = method.reconstruct(x)
+    output, hidden = method.predict_patches(x)
     mask = hidden.view(2, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
     torch.manual_seed(4)
-    again, _ = method.reconstruct(torch.where(mask, noise, x))
+    again, _ = method.predict_patches(torch.where(mask, noise, x))
     assert torch.equal(output, again)
 
 

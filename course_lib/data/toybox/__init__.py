@@ -18,7 +18,7 @@ factors, each `[N]`:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -27,7 +27,7 @@ from torch import Tensor
 from course_lib.data.toybox.paint import Dice, wave
 from course_lib.data.toybox.places import PLACES
 from course_lib.data.toybox.scene import BACKGROUNDS, CLASSES, COLORS, feet, paint_scene, roll_factors
-from course_lib.data.types import Dataset, Images
+from course_lib.data.types import Batch, Dataset, Images, check_needs
 
 __all__ = ["BACKGROUNDS", "CLASSES", "COLORS", "Clips", "captions", "clips", "dataset", "draw", "factors", "paint"]
 
@@ -88,7 +88,7 @@ def captions(factors: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def dataset(*, size: int = 32, limit: int | None = None, seed: int = 0) -> Dataset:
-    """The Toybox as a data set: 18,000 pictures in train, 2,000 in val, both in pretrain without labels, 4,000 in test.
+    """The Toybox as a data set: 18,000 pictures in train and, without labels, in pretrain, 2,000 in val, 4,000 in test.
 
     limit: at most this many pictures in train and val together, and at most as many in test.
     """
@@ -98,20 +98,22 @@ def dataset(*, size: int = 32, limit: int | None = None, seed: int = 0) -> Datas
     images = draw(range(labelled), size=size, seed=seed)
     test = draw(range(TEST_FROM, TEST_FROM + min(labelled, TEST)), size=size, seed=seed)
     cut = labelled - labelled // 10
-    return Dataset("toybox", images.without_labels(), images[:cut], images[cut:], test)
+    train = images[:cut]
+    return Dataset("toybox", train.without_labels(), train, images[cut:], test,
+                   clips=lambda n, world: clips(n, size=size, seed=seed + world))
 
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
     """Short films of one thing that hops across a place. Slicing and `.to(device)` give `Clips` again.
 
-    x: uint8 `[N, T, 3, H, W]`. masks: uint8 `[N, T, H, W]`, 1 where the thing is. y: int64 `[N]`, its class.
+    x: uint8 `[N, T, 3, H, W]`. masks: uint8 `[N, T, H, W]`, 1 where the thing is. y: int64 `[N]`, its class, or None where hidden.
     factors: as for pictures, but `[N, T]`.
     """
 
     x: UInt8[Tensor, "n t 3 h w"]
     masks: UInt8[Tensor, "n t h w"]
-    y: Int64[Tensor, " n"]
+    y: Int64[Tensor, " n"] | None
     classes: tuple[str, ...]
     factors: Mapping[str, Tensor]
 
@@ -126,8 +128,20 @@ class Clips:
         """The same clips on another device."""
         return self._each(lambda t: t.to(device))
 
+    def batch(self, index: Int64[Tensor, " n"]) -> Batch:
+        """The clips of these numbers as a method sees them."""
+        pick = index.to(self.x.device)
+        return Batch(self.x[pick], pick, None if self.y is None else self.y[pick])
+
+    def only(self, needs: Collection[str]) -> Clips:
+        """The clips, with their masks, which are read by measures alone, and with labels where `needs` names them."""
+        check_needs(needs)
+        if "captions" in needs:
+            raise ValueError("captions are needed, and clips have none: take pictures of the Toybox")
+        return self if "labels" in needs else dataclasses.replace(self, y=None)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Clips:
-        parts = {name: change(getattr(self, name)) for name in ("x", "masks", "y")}
+        parts = {name: change(t) for name in ("x", "masks", "y") if (t := getattr(self, name)) is not None}
         return dataclasses.replace(self, **parts, factors={name: change(t) for name, t in self.factors.items()})
 
 

@@ -48,6 +48,10 @@ class SimCLR(Method):
         self.projector = mlp(*widths[projector]) if widths[projector] else nn.Identity()
         self.temperature = temperature
 
+    def objective(self, z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+        """The loss of the projections of every process's pictures: the one line to override for another loss."""
+        return nt_xent(z1, z2, self.temperature)
+
     def loss(self, batch: Batch) -> Tensor:
         z1, z2 = (gather(self.projector(self.encoder(self.views(batch.x)))) for _ in range(2))
-        return nt_xent(z1, z2, self.temperature)
+        return self.objective(z1, z2)

@@ -38,6 +38,9 @@ class BYOL(Method):
     def __init__(self, encoder: nn.Module, *, hidden: int = 1024, dim: int = 256, momentum: float = 0.99,
                  views: nn.Module | None = None):
         super().__init__(encoder, views or augment.byol())
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum is a share of the old teacher and must lie in [0, 1], got {momentum}: "
+                             "0.99 is usual")
         self.projector = mlp(encoder.dim, hidden, dim)
         self.predictor = mlp(dim, hidden, dim)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
@@ -48,12 +51,16 @@ class BYOL(Method):
         """What the teacher is a slow copy of: encoder and projector, without the predictor."""
         return nn.Sequential(self.encoder, self.projector)
 
+    def objective(self, p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> Float[Tensor, ""]:
+        """The loss of predictions and the teacher's projections, all `[N, D]`: the line to override for another."""
+        return byol_loss(p1, p2, z1, z2)
+
     def loss(self, batch: Batch) -> Tensor:
         v1, v2 = self.views(batch.x), self.views(batch.x)
         p1, p2 = (self.predictor(self.projector(self.encoder(v))) for v in (v1, v2))
         with torch.no_grad():
             z1, z2 = self.teacher(v1), self.teacher(v2)
-        return byol_loss(p1, p2, z1, z2)
+        return self.objective(p1, p2, z1, z2)
 
     def after_step(self, progress: float) -> None:
         ema_update(self.teacher, self.student, cosine_momentum(self.momentum, progress))

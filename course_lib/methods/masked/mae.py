@@ -37,6 +37,7 @@ class MAE(Method):
     """
 
     smallest_batch = 1
+    objective = staticmethod(masked_loss)  # the loss: a subclass may name another
 
     def __init__(self, encoder: ViT, *, mask_ratio: float = 0.75, norm_pix_loss: bool = True, width: int = 64,
                  depth: int = 2, heads: int = 4, views: nn.Module | None = None):
@@ -58,7 +59,7 @@ class MAE(Method):
         x = torch.cat([x[:, :1], patches + self.positions], 1)
         return self.predict(self.decoder(x)[:, 1:])
 
-    def reconstruct(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n l p"], Bool[Tensor, "n l"]]:
+    def predict_patches(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n l p"], Bool[Tensor, "n l"]]:
         """Predictions for all patches of pictures in [0, 1], and which patches were hidden."""
         keep, hidden, restore = random_masking(len(x), self.encoder.grid**2, self.mask_ratio, x.device)
         return self.decode(self.encoder.tokens(x, keep), restore), hidden
@@ -68,5 +69,5 @@ class MAE(Method):
         target = patchify(x, self.encoder.patch)
         if self.norm_pix_loss:
             target = normalize_patches(target)
-        output, hidden = self.reconstruct(x)
-        return masked_loss(output, target, hidden)
+        output, hidden = self.predict_patches(x)
+        return self.objective(output, target, hidden)

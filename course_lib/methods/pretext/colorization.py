@@ -61,10 +61,15 @@ class Lightness(Encoder):
 
     def __init__(self, encoder: Encoder):
         super().__init__()
-        self.encoder, self.dim = encoder, encoder.dim
+        self.encoder, self.dim, self.channels = encoder, encoder.dim, encoder.channels
 
     def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
         return self.encoder.stages(self.see(x))
+
+
+def without_color(encoder: nn.Module, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """What to show an encoder that must see no colours: `Lightness` turns pictures grey itself, others need it done."""
+    return x if isinstance(encoder, Lightness) else gray(x)
 
 
 class Painter(nn.Sequential):
@@ -92,9 +97,13 @@ class Colorizer(Method):
         self.register_buffer("bins", color_bins(grid))
         self.painter = Painter(encoder.dim, len(self.bins) if target == "bins" else 2)
 
+    @staticmethod
+    def default_encoder(backbone: Encoder) -> Lightness:
+        return Lightness(backbone)
+
     def predict(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k p q"]:
         """Logits of the bins, or ab in units of SCALE, from the grey picture alone, whatever the encoder."""
-        return self.painter(self.encoder.maps(gray(x)))
+        return self.painter(self.encoder.maps(without_color(self.encoder, x)))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         x = self.views(batch.x)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
-from course_lib.nets import mlp
+from course_lib.nets import Encoder, Enlarged, mlp
 from course_lib.parts import full_precision, grid_crops
 
 
@@ -80,6 +80,8 @@ class Jigsaw(Method):
     vector depends on its place, so it is the vectors that are shuffled.
     """
 
+    objective = staticmethod(permutation_loss)  # the loss: a subclass may name another
+
     def __init__(self, encoder: nn.Module, *, permutations: int = 64, tile: int = 8, jitter: int = 1,
                  normalize: bool = True, puzzles: int = 4, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak(size=36))
@@ -88,6 +90,10 @@ class Jigsaw(Method):
         self.register_buffer("permutations", permutation_set(permutations).clone())
         self.shorten = nn.Sequential(nn.Linear(encoder.dim, 64), nn.ReLU())
         self.head = mlp(9 * 64, 512, permutations)
+
+    @staticmethod
+    def default_encoder(backbone: Encoder) -> Enlarged:
+        return Enlarged(backbone)
 
     def tiles(self, x: Tensor) -> Float[Tensor, "n 9 3 s s"]:
         """What the encoder sees of each picture: nine tiles, still in reading order."""
@@ -100,4 +106,4 @@ class Jigsaw(Method):
         answer = torch.randint(len(self.permutations), (len(h),), device=h.device)
         shuffled = h.gather(1, self.permutations[answer, :, None].expand_as(h))
         logits = self.head(shuffled.flatten(1))
-        return {"loss": permutation_loss(logits, answer), "accuracy": (logits.argmax(1) == answer).float().mean()}
+        return {"loss": self.objective(logits, answer), "accuracy": (logits.argmax(1) == answer).float().mean()}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
-from course_lib.nets import mlp
+from course_lib.nets import Encoder, Enlarged, mlp
 from course_lib.parts import full_precision, grid_crops
 
 MIDDLE, NEIGHBOURS = 4, (0, 1, 2, 3, 5, 6, 7, 8)  # of a 3×3 grid in reading order
@@ -53,11 +53,17 @@ class RelativePatch(Method):
     drop_color: False keeps the colours, so that a lens's fault gives the answer away; see `drop_channels`.
     """
 
+    objective = staticmethod(position_loss)  # the loss: a subclass may name another
+
     def __init__(self, encoder: nn.Module, *, patch: int = 8, jitter: int = 1, gap: bool = True,
                  drop_color: bool = True, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak(size=36))
         self.patch, self.jitter, self.gap, self.drop_color = patch, jitter, gap, drop_color
         self.head = mlp(2 * encoder.dim, encoder.dim, 8)
+
+    @staticmethod
+    def default_encoder(backbone: Encoder) -> Enlarged:
+        return Enlarged(backbone)
 
     def patches(self, x: Tensor) -> Float[Tensor, "n 9 3 s s"]:
         """What the encoder sees of each picture: nine patches in reading order."""
@@ -71,4 +77,4 @@ class RelativePatch(Method):
         pairs = torch.cat([h[:, MIDDLE, None].expand_as(neighbours), neighbours], 2)
         logits = self.head(pairs.flatten(0, 1)).unflatten(0, (-1, 8))
         right = logits.argmax(2) == torch.arange(8, device=logits.device)
-        return {"loss": position_loss(logits), "accuracy": right.float().mean()}
+        return {"loss": self.objective(logits), "accuracy": right.float().mean()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
 from course_lib.methods.pretext.colorization import Lightness, Painter, bin_loss, color_bins, nearest_bin
-from course_lib.nets import Encoder
+from course_lib.nets import Encoder, halves
 from course_lib.parts.lab import rgb_to_lab
 
 
@@ -36,6 +36,7 @@ class SplitEncoder(Encoder):
         super().__init__()
         self.lightness, self.colors = Lightness(lightness_half), Colors(color_half)
         self.dim = self.lightness.dim + self.colors.dim
+        self.channels = [a + b for a, b in zip(lightness_half.channels, color_half.channels, strict=True)]
 
     def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
         pairs = zip(self.lightness.stages(x), self.colors.stages(x), strict=True)
@@ -63,6 +64,10 @@ class SplitBrain(Method):
         self.register_buffer("lightness_bins", (100 * (torch.arange(levels) + 0.5) / levels)[:, None])
         self.color_painter = Painter(encoder.lightness.dim, len(self.color_bins))
         self.lightness_painter = Painter(encoder.colors.dim, len(self.lightness_bins))
+
+    @staticmethod
+    def default_encoder(backbone: Encoder) -> SplitEncoder:
+        return SplitEncoder(*halves(backbone))
 
     def predict(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n q p p"], Float[Tensor, "n k p p"]]:
         """Logits of the bins of ab, from L alone, and logits of the bins of L, from ab alone."""

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
-from course_lib.methods.pretext.colorization import color_bins, nearest_bin
+from course_lib.methods.pretext.colorization import Lightness, color_bins, nearest_bin, without_color
+from course_lib.nets import Encoder
 from course_lib.parts import full_precision
-from course_lib.parts.lab import gray, rgb_to_lab
+from course_lib.parts.lab import rgb_to_lab
 from course_lib.parts.propagation import check_clips, propagate, similarity
 
 
@@ -43,21 +44,23 @@ class VideoColorizer(Method):
         for every data set and every run, and need no training.
     """
 
-    needs_clips = True
+    needs = frozenset({"clips"})
+    objective = staticmethod(copy_loss)  # the loss: a subclass may name another
 
-    def __init__(self, encoder: nn.Module, *, dim: int = 64, references: int = 3, temperature: float = 0.07,
+    def __init__(self, encoder: Encoder, *, dim: int = 64, references: int = 3, temperature: float = 0.07,
                  grid: float = 40.0):
         super().__init__(encoder, nn.Identity())
         self.references, self.temperature = references, temperature
         self.register_buffer("bins", color_bins(grid))
-        with torch.no_grad():  # in eval mode, so that batch norm does not take the blank picture for data
-            maps = encoder.eval().stages(next(encoder.parameters()).new_zeros(1, 3, 32, 32))
-        encoder.train()
-        self.heads = nn.ModuleList(nn.Conv2d(m.shape[1], dim, 1, bias=False) for m in maps)
+        self.heads = nn.ModuleList(nn.Conv2d(channels, dim, 1, bias=False) for channels in encoder.channels)
+
+    @staticmethod
+    def default_encoder(backbone: Encoder) -> Lightness:
+        return Lightness(backbone)
 
     def embed(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d p q"]:
         """One vector for each place of the first stage, from the grey picture alone, whatever the encoder."""
-        maps = [head(m) for head, m in zip(self.heads, self.encoder.stages(gray(x)), strict=True)]
+        maps = [head(m) for head, m in zip(self.heads, self.encoder.stages(without_color(self.encoder, x)), strict=True)]
         return sum(F.interpolate(m, maps[0].shape[2:], mode="bilinear") for m in maps)
 
     def track(self, frames: Tensor, first: Tensor, **options) -> Tensor:
@@ -80,4 +83,4 @@ class VideoColorizer(Method):
         logits = similarity(z[:, -1], z[:, :-1].transpose(1, 2).flatten(2), self.temperature)
         with torch.no_grad():
             copied = logits.softmax(2) @ F.one_hot(colors, len(self.bins)).to(logits.dtype)
-        return {"loss": copy_loss(logits, right, colors), "accuracy": (copied.argmax(2) == right).float().mean()}
+        return {"loss": self.objective(logits, right, colors), "accuracy": (copied.argmax(2) == right).float().mean()}

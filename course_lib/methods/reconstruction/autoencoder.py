@@ -31,6 +31,8 @@ class Autoencoder(Method):
     decoder: `[N, dim]` to `[N, 3, size, size]`; by default one for views of `views.size` pixels.
     """
 
+    objective = staticmethod(reconstruction_loss)  # the loss: a subclass may name another
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module | None = None, *, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
         self.decoder = decoder or Decoder(encoder.dim, self.views.size)
@@ -41,4 +43,4 @@ class Autoencoder(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         x = self.views(batch.x)
-        return reconstruction_loss(self.reconstruct(x), x)
+        return self.objective(self.reconstruct(x), x)

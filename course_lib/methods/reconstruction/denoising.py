@@ -52,6 +52,8 @@ class DenoisingAutoencoder(Method):
     noise, kind: see `corrupt`.
     """
 
+    objective = staticmethod(reconstruction_loss)  # the loss: a subclass may name another
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module | None = None, *, noise: float = 0.3,
                  kind: str = "gaussian", views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
@@ -65,4 +67,4 @@ class DenoisingAutoencoder(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         x = self.views(batch.x)
-        return reconstruction_loss(self.reconstruct(corrupt(x, self.noise, self.kind)), x)
+        return self.objective(self.reconstruct(corrupt(x, self.noise, self.kind)), x)

@@ -1,0 +1,7 @@
+"""Two views that agree, in dimensions that do not repeat each other."""
+
+from course_lib import methods
+from course_lib.recipes.base import Recipe
+
+vicreg = Recipe("VICReg", methods.VICReg, fit={
+    "laptop": {"epochs": 7, "lr": 1.5e-3}, "gpu": {"epochs": 100, "lr": 2e-3}})

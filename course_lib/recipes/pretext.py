@@ -1,0 +1,40 @@
+"""Tasks whose answer is in the picture: which way up, where, in which order, what was hidden, which colours."""
+
+from course_lib import methods
+from course_lib.recipes.base import Recipe, Variant
+
+rotation = Recipe("rotation", methods.RotNet, fit={
+    "laptop": {"epochs": 4, "lr": 2e-3, "batch_size": 128}, "gpu": {"epochs": 60, "lr": 1e-3}})
+
+# These pictures are too small for a lens's fault to show, so there is nothing to drop their colours for. One epoch is
+# better than four on val, for patches and tiles: a longer training makes a better puzzler and a worse encoder.
+relative_patch = Recipe(
+    "relative patches", methods.RelativePatch, options={"drop_color": False},
+    fit={"laptop": {"epochs": 1, "lr": 2e-3, "batch_size": 128}, "gpu": {"epochs": 20, "lr": 1e-3}},
+    variants={
+        "long": Variant("relative patches, four times as long", share=4),
+        "gray": Variant("relative patches, one channel each", options={"drop_color": True}),
+        "touching": Variant("relative patches that touch", options={"gap": False}),
+    })
+jigsaw = Recipe(
+    "jigsaw", methods.Jigsaw,
+    fit={"laptop": {"epochs": 1, "lr": 2e-3, "batch_size": 128}, "gpu": {"epochs": 20, "lr": 1e-3}},
+    variants={
+        "long": Variant("jigsaw, four times as long", share=4),
+        "raw_tiles": Variant("jigsaw, tiles as they are", options={"normalize": False}),
+    })
+inpainting = Recipe(
+    "context encoder", methods.ContextEncoder,
+    fit={"laptop": {"epochs": 5, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}},
+    variants={
+        "l2": Variant("context encoder, squared error alone", options={"adversarial": 0.0}),
+        "center": Variant("context encoder, hole in the middle", options={"mask": "center"}),
+    })
+colorization = Recipe(
+    "colourization", methods.Colorizer,
+    fit={"laptop": {"epochs": 9, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}},
+    variants={"regression": Variant("colourization by regression", options={"target": "regression"})})
+split_brain = Recipe("split-brain", methods.SplitBrain, fit={
+    "laptop": {"epochs": 6, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}})
+video_color = Recipe("video colourization", methods.VideoColorizer, fit={
+    "laptop": {"epochs": 8, "lr": 2e-3, "batch_size": 32}, "gpu": {"epochs": 20, "lr": 1e-3, "batch_size": 64}})
