@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from course_lib.files import write_text
+
 COLAB = "https://colab.research.google.com"
 PLACEHOLDER = "https://github.com/OWNER/"
 
@@ -31,13 +33,10 @@ _IN_CLONE = re.compile(r"(git clone (?:-\S+ (?:\d+ )?)*)https://github\.com/[\w.
 def repository(root: str | Path) -> str:
     """The address in `root/pyproject.toml`, such as `https://github.com/OWNER/ssl-course`.
 
-    Raises ValueError where there is none, or where it is no address of a GitHub repository.
+    Raises ValueError where there is none or more than one, or where it is no address of a GitHub repository.
     """
-    found = _IN_PYPROJECT.search((Path(root) / "pyproject.toml").read_text(encoding="utf-8"))
-    if not found:
-        raise ValueError(f"wanted a line `Repository = \"https://github.com/…\"` in {Path(root) / 'pyproject.toml'}, "
-                         "found none: add it under [project.urls]")
-    return checked_address(found[2])
+    path = Path(root) / "pyproject.toml"
+    return checked_address(_written_address(path, _text(path)))
 
 
 def checked_address(address: str) -> str:
@@ -76,20 +75,50 @@ def rewrite_badges(root: str | Path, address: str | None = None) -> list[Path]:
 
     address: the new address, written to `pyproject.toml` first; None keeps the one that is there.
 
-    Looks at README.md and at every notebook under `notebooks/`, as text, so that nothing else in them changes.
-    Returns the files that changed. Raises ValueError where the address is no GitHub repository's.
+    Looks at README.md and at every notebook under `notebooks/`, as text, so that nothing else in them changes. Nothing
+    is written before every new text is made, and then each file is replaced as a whole, `pyproject.toml` first: where
+    the disk is full half-way, a second call without an address does the rest.
+
+    Returns the files that changed. Raises ValueError, with nothing written, where the address is no GitHub repository's
+    or a file is not what it should be, and OSError where a file cannot be read or written.
     """
     root = Path(root)
-    address = repository(root) if address is None else checked_address(address)
-    owner_and_name = address.removeprefix("https://github.com/")
-    changed = []
-    for path in (root / "pyproject.toml", root / "README.md", *sorted((root / "notebooks").rglob("*.ipynb"))):
-        old = path.read_bytes().decode("utf-8")
-        if path.name == "pyproject.toml":
-            new = _IN_PYPROJECT.sub(rf"\g<1>{address}\g<3>", old)
-        else:
-            new = _IN_CLONE.sub(rf"\g<1>{address}", _IN_BADGE.sub(rf"\g<1>{owner_and_name}\g<2>", old))
-        if new != old:
-            path.write_bytes(new.encode("utf-8"))
-            changed.append(path)
+    texts = {path: _text(path) for path in
+             (root / "pyproject.toml", root / "README.md", *sorted((root / "notebooks").rglob("*.ipynb")))}
+    written = _written_address(root / "pyproject.toml", texts[root / "pyproject.toml"])
+    address = checked_address(written if address is None else address)
+    new = {path: _with_address(path, text, address) for path, text in texts.items()}
+    changed = [path for path in texts if new[path] != texts[path]]
+    for path in changed:
+        write_text(path, new[path])
     return changed
+
+
+def _text(path: Path) -> str:
+    """A text file as it is, line ends included."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"wanted UTF-8 text in {path}, got other bytes at {error.start}: save it as UTF-8") from None
+
+
+def _written_address(path: Path, text: str) -> str:
+    """The address in the text of `pyproject.toml`, checked for being there once and for nothing else."""
+    found = _IN_PYPROJECT.findall(text)
+    if len(found) != 1:
+        raise ValueError(f"wanted one line `Repository = \"https://github.com/…\"` in {path}, "
+                         f"found {len(found) or 'none'}: keep one, under [project.urls]")
+    return found[0][1]
+
+
+def _with_address(path: Path, text: str, address: str) -> str:
+    """The text with the address in every place. Raises ValueError where it has a badge that is cut or changed."""
+    if path.name == "pyproject.toml":
+        return _IN_PYPROJECT.sub(rf"\g<1>{address}\g<3>", text)
+    for start in re.finditer(re.escape(f"{COLAB}/github/"), text):
+        if not _IN_BADGE.match(text, start.start()):
+            got = text[start.start() : start.start() + 80].split("\n")[0]
+            raise ValueError(f"wanted {COLAB}/github/OWNER/NAME/blob/… for a badge in {path}, got {got!r}: "
+                             "mend that link by hand")
+    owner_and_name = address.removeprefix("https://github.com/")
+    return _IN_CLONE.sub(rf"\g<1>{address}", _IN_BADGE.sub(rf"\g<1>{owner_and_name}\g<2>", text))

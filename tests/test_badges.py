@@ -1,6 +1,8 @@
 """One address, shown in many places: every place follows it, and nothing else changes."""
 
 import json
+import resource
+import signal
 
 import pytest
 
@@ -63,8 +65,61 @@ def test_another_kind_of_address_is_refused_and_nothing_is_written(tmp_path, wro
 
 def test_a_pyproject_without_an_address_is_named(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[project]\n")
-    with pytest.raises(ValueError, match=r"wanted a line `Repository.*pyproject\.toml.*add it"):
+    with pytest.raises(ValueError, match=r"wanted one line `Repository.*pyproject\.toml, found none: keep one"):
         repository(tmp_path)
+
+
+def test_two_addresses_in_pyproject_are_refused(tmp_path):
+    project(tmp_path, OLD)
+    with open(tmp_path / "pyproject.toml", "a") as file:
+        file.write(f'Repository = "{NEW}"\n')
+    with pytest.raises(ValueError, match=r"wanted one line `Repository.*pyproject\.toml, found 2: keep one"):
+        repository(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "old", "new", "message"), [
+    ("pyproject.toml", b"Repository", b"Homepage", r"wanted one line `Repository.*found none: keep one"),
+    ("README.md", b"OWNER/ssl-course/blob", b"OWNER/blob", r"wanted .*OWNER/NAME/blob/.* in .*README\.md, got 'https"),
+    (PATH, b"OWNER/ssl-course/blob", b"/ssl-course/blob", r"wanted .*OWNER/NAME/blob/.*00_start_here.*mend that link"),
+    (PATH, "τ".encode(), b"\xff", r"wanted UTF-8 text in .*00_start_here\.ipynb, got other bytes at \d+: save it as"),
+])
+def test_odd_input_is_one_sentence_and_nothing_is_written(tmp_path, name, old, new, message):
+    project(tmp_path, OLD)
+    text = (tmp_path / name).read_bytes()
+    assert old in text
+    (tmp_path / name).write_bytes(text.replace(old, new))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=message):
+        rewrite_badges(tmp_path, NEW)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_full_disk_cuts_no_file_and_a_second_call_does_the_rest(tmp_path):
+    """The limit on file sizes stands in for a disk that fills up while the README is written."""
+    old = project(tmp_path, OLD)
+    readme = tmp_path / "README.md"
+    readme.write_text(readme.read_text() + "A long story.\n" * 2000)
+    long = readme.read_bytes()
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*README\.md: "):
+            rewrite_badges(tmp_path, NEW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert readme.read_bytes() == long
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(old), "something was left behind"
+    assert [path.name for path in rewrite_badges(tmp_path)] == ["README.md", *["00_start_here.ipynb"] * 2]
+    assert NEW in readme.read_text() and OLD not in readme.read_text()
+
+
+def test_line_ends_stay_as_they_are(tmp_path):
+    project(tmp_path, OLD)
+    readme = tmp_path / "README.md"
+    readme.write_bytes(readme.read_bytes().replace(b"\n", b"\r\n"))
+    rewrite_badges(tmp_path, NEW)
+    assert readme.read_bytes().count(b"\r\n") == readme.read_bytes().count(b"\n") == 3
 
 
 def test_an_address_nobody_has_set_is_recognised():
