@@ -30,7 +30,25 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
 
     Raises OSError with one sentence where the file cannot be written: a full disk, a read-only folder.
     """
-    path = Path(path)
+    with _written(Path(path), write) as temporary:
+        os.replace(temporary, path)
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files that belong together: all are on the disk before the first takes its place.
+
+    So a disk that fills up on the way leaves every one of them as it was. Raises OSError as `write_atomically` does.
+    """
+    with contextlib.ExitStack() as stack:
+        temporaries = {path: stack.enter_context(_written(path, lambda temporary, made=made: temporary.write_bytes(made)))
+                       for path, made in contents.items()}
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _written(path: Path, write: Callable[[Path], None]) -> Iterator[Path]:
+    """A new file for `path`, whole and flushed, in a folder beside it; the folder is gone afterwards."""
     # A folder, since some writers make temporary files of their own beside the one that they were asked for.
     folder = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     temporary = folder / path.name
@@ -41,7 +59,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
         # Flushed before the rename: otherwise a power cut may keep the new name and lose what it names.
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield temporary
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from course_lib.files import claim, save_tensors, save_torch, tidy, write_atomically, write_text
+from course_lib.files import claim, save_tensors, save_torch, tidy, write_all, write_atomically, write_text
 
 ROOT = Path(__file__).parents[1]
 WRITERS = {  # each writes a file of a bit more than `size` bytes
@@ -269,3 +269,25 @@ def test_a_claim_on_a_full_disk_is_explained_and_let_go(tmp_path):
         raise AssertionError("claimed without a lock")
     with claim(tmp_path / "a"):
         pass
+
+
+def test_files_that_belong_together_are_written_together_or_not_at_all(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for path in (first, second):
+        path.write_text("old")
+    script = f"""
+import resource, signal
+from pathlib import Path
+from course_lib.files import write_all
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_all({{Path({str(first)!r}): b"new", Path({str(second)!r}): bytes(2000)}})
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert "cannot write" in done.stdout and "second" in done.stdout
+    assert first.read_text() == second.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+    write_all({first: b"new", second: b"new too"})
+    assert first.read_text() == "new" and second.read_text() == "new too" and len(list(tmp_path.iterdir())) == 2
