@@ -37,6 +37,10 @@ class SplitEncoder(Encoder):
         self.lightness, self.colors = Lightness(lightness_half), Colors(color_half)
         self.dim = self.lightness.dim + self.colors.dim
 
+    @property
+    def channels(self) -> list[int]:
+        return [a + b for a, b in zip(self.lightness.channels, self.colors.channels, strict=True)]
+
     def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
         pairs = zip(self.lightness.stages(x), self.colors.stages(x), strict=True)
         return [torch.cat(pair, 1) for pair in pairs]
