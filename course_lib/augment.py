@@ -15,14 +15,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from course_lib.pictures import as_float
+
 # torchvision's weights for grey, so that saturation, contrast and grey agree with it digit by digit.
 LUMA = (0.2989, 0.587, 0.114)
-RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+YIQ_TO_RGB = RGB_TO_YIQ.inverse()  # once and here: a GPU would wait each time to see whether there is an inverse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +54,26 @@ class Views(nn.Module):
     flip: probability of a left-right flip.
     jitter: strengths of brightness, contrast, saturation (factors in 1 ± strength) and hue (turns in ± strength).
     p_jitter, p_gray, blur, solarize: probability of each for a picture.
-    sigma: smallest and largest deviation of the blur, in pixels of the view.
+    sigma: smallest and largest deviation of the blur, in pixels of a view of `size`; smaller views blur in proportion.
+    early_size, early: while less than the share `early` of a training is done, views have `early_size` pixels, which
+        is quicker. Whoever trains says where it stands, see `follow`; until then, and always after it, `size` counts.
 
     In: uint8 `[N, 3, H, W]`, or floats in [0, 1]. Out: float32 `[N, 3, size, size]` in [0, 1].
     Source: SimCLR (Chen et al. 2020), appendix A; solarization from BYOL (Grill et al. 2020), appendix B.
     """
 
     def __init__(self, size=32, crop=(0.2, 1.0), ratio=(3 / 4, 4 / 3), flip=0.5, jitter=(0.4, 0.4, 0.4, 0.1),
-                 p_jitter=0.8, p_gray=0.2, blur=0.0, sigma=(0.1, 2.0), solarize=0.0):
+                 p_jitter=0.8, p_gray=0.2, blur=0.0, sigma=(0.1, 2.0), solarize=0.0,
+                 early_size=None, early=0.0):
         super().__init__()
-        if size != int(size) or size < 1:
-            raise ValueError(f"size must be a whole number of pixels, at least 1, got {size}")
+        for name, pixels in {"size": size, "early_size": size if early_size is None else early_size}.items():
+            if pixels != int(pixels) or pixels < 1:
+                raise ValueError(f"{name} must be a whole number of pixels, at least 1, got {pixels}")
+        if not 0 <= early <= 1:
+            raise ValueError(f"early is a share of the training and must lie in [0, 1], got {early}")
+        if early and early_size is None:
+            raise ValueError(f"views cannot be smaller early on without a size, got early={early} alone: "
+                             "give early_size too, in pixels")
         if not 0 < crop[0] <= crop[1] <= 1:
             raise ValueError(f"crop must be two shares of the area with 0 < smallest <= largest <= 1, got {crop}")
         if not 0 < ratio[0] <= ratio[1]:
@@ -75,14 +89,28 @@ class Views(nn.Module):
                              f"hue at most 0.5 turns), got {jitter}")
         self.size, self.crop, self.ratio, self.flip, self.jitter = size, crop, ratio, flip, jitter
         self.p_jitter, self.p_gray, self.blur, self.sigma, self.solarize = p_jitter, p_gray, blur, sigma, solarize
+        self.early_size, self.early = early_size, early
+        self.progress = 1.0  # as at the end of a training, so that what is drawn or measured has its full size
 
     def extra_repr(self) -> str:
+        early = f", early_size={self.early_size}, early={self.early}" if self.early else ""
         return (f"size={self.size}, crop={self.crop}, flip={self.flip}, jitter={self.jitter}, "
-                f"p_jitter={self.p_jitter}, p_gray={self.p_gray}, blur={self.blur}, solarize={self.solarize}")
+                f"p_jitter={self.p_jitter}, p_gray={self.p_gray}, blur={self.blur}, solarize={self.solarize}{early}")
+
+    def set_progress(self, progress: float) -> None:
+        """Say how much of a training is done, in [0, 1], which decides between `early_size` and `size`."""
+        if not 0 <= progress <= 1:
+            raise ValueError(f"progress is the share of a training that is done and must lie in [0, 1], got {progress}")
+        self.progress = progress
+
+    @property
+    def current_size(self) -> int:
+        """Height and width of the next view, in pixels."""
+        return self.early_size if self.progress < self.early else self.size
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Float[Tensor, "n 3 s s"]:
-        x = as_float(x)
+        x = as_float(x).float()
         return self._view(x, self.draw(len(x), *x.shape[2:], device=x.device))
 
     def draw(self, n: int, height: int, width: int, device="cpu") -> Draw:
@@ -103,7 +131,7 @@ class Views(nn.Module):
             saturation=saturation,
             hue=torch.where(jittered, uniform(-self.jitter[3], self.jitter[3]), 0.0),
             gray=chance(self.p_gray),
-            sigma=torch.where(chance(self.blur), uniform(*self.sigma), 0.0),
+            sigma=torch.where(chance(self.blur), uniform(*self.sigma) * (self.current_size / self.size), 0.0),
             solarize=chance(self.solarize),
         )
 
@@ -124,44 +152,26 @@ class Views(nn.Module):
     @torch.no_grad()
     def apply_draw(self, x: Tensor, draw: Draw) -> Float[Tensor, "n 3 s s"]:
         """The views that `draw` describes, without any new randomness."""
-        return self._view(as_float(x), draw)
+        return self._view(as_float(x).float(), draw)
 
     def _view(self, x, draw):
         height, width = x.shape[2:]
+        size = self.current_size
         top, left, h, w = draw.box.unbind(1)
         # Matrix products stay in float32 even inside autocast: eight bits of colour need more than bf16 has.
         with torch.autocast(x.device.type, enabled=False):
-            rows = resize_matrix(top, h, height, self.size)
-            columns = resize_matrix(left, w, width, self.size, flip=draw.flip)
+            rows = resize_matrix(top, h, height, size)
+            columns = resize_matrix(left, w, width, size, flip=draw.flip)
             if self.blur > 0:
-                smooth = blur_matrix(draw.sigma, self.size)
+                smooth = blur_matrix(draw.sigma, size)
                 rows, columns = smooth @ rows, smooth @ columns
-            x = (x.reshape(len(x), 3 * height, width) @ columns.mT).view(len(x), 3, height, self.size)
+            x = (x.reshape(len(x), 3 * height, width) @ columns.mT).view(len(x), 3, height, size)
             x = rows[:, None] @ x
             matrix, shift = color_matrix(draw, x.mean((2, 3)))
             x = torch.baddbmm(shift, matrix, x.flatten(2)).clamp_(0, 1).view_as(x)
         if self.solarize > 0:
             x = torch.where(draw.solarize[:, None, None, None] & (x >= 0.5), 1 - x, x)
         return x
-
-
-def as_float(x: Tensor) -> Float[Tensor, "n 3 h w"]:
-    """Pictures as floats in [0, 1]: uint8 is divided by 255, floats are checked and passed on.
-
-    Raises TypeError for other dtypes, ValueError for another shape, for values outside [0, 1] and for NaN.
-    """
-    if x.ndim != 4 or x.shape[1] != 3:
-        raise ValueError(f"pictures must have shape [N, 3, H, W], got {list(x.shape)}: "
-                         "one picture needs a batch dimension, x[None]")
-    if x.dtype == torch.uint8:
-        return x.float().div_(255)
-    if not x.is_floating_point():
-        raise TypeError(f"pictures must be uint8 in 0..255 or floats in [0, 1], got {x.dtype}: convert them to uint8")
-    if x.numel() and not (x.amin() >= 0 and x.amax() <= 1):  # a NaN fails both comparisons
-        low, high = x.amin().item(), x.amax().item()
-        raise ValueError(f"floats must lie in [0, 1], got values from {low:.3g} to {high:.3g}: "
-                         "divide by 255, and do not normalise, since encoders do that themselves")
-    return x.float()
 
 
 def resize_matrix(start: Int64[Tensor, " n"], length: Int64[Tensor, " n"], source: int, size: int,
@@ -197,11 +207,10 @@ def color_matrix(draw: Draw, mean: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, 
     mean: the mean pixel of each cropped picture.
     """
     luma = torch.tensor(LUMA, device=mean.device)
-    to_yiq = torch.tensor(RGB_TO_YIQ, device=mean.device)
     angle = 2 * math.pi * draw.hue
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    hue = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    hue = YIQ_TO_RGB.to(mean.device) @ turn @ RGB_TO_YIQ.to(mean.device)
     saturation = torch.where(draw.gray, 0.0, draw.saturation)[:, None, None]
     gain = (draw.brightness * draw.contrast)[:, None, None]
     matrix = gain * (saturation * hue + (1 - saturation) * luma.expand(3, 3))
@@ -219,8 +228,20 @@ class MultiCrop(nn.Module):
         super().__init__()
         self.global_views, self.local_views, self.locals_ = global_views, local_views, locals_
 
+    def set_progress(self, progress: float) -> None:
+        """Say to both kinds of views how much of a training is done, in [0, 1]."""
+        self.global_views.set_progress(progress)
+        self.local_views.set_progress(progress)
+
     def forward(self, x: Tensor) -> list[Tensor]:
         return [self.global_views(x) for _ in range(2)] + [self.local_views(x) for _ in range(self.locals_)]
+
+
+def follow(views: nn.Module, progress: float) -> None:
+    """Tell `views`, and every module in it that has `set_progress`, how much of the training is done, in [0, 1]."""
+    for module in views.modules():
+        if hasattr(module, "set_progress"):
+            module.set_progress(progress)
 
 
 def simclr(size: int = 32, **changes) -> Views:
@@ -236,9 +257,14 @@ def byol(size: int = 32, **changes) -> Views:
     return Views(size, **{"jitter": (0.4, 0.4, 0.2, 0.1), "solarize": 0.1, **changes})
 
 
-def multicrop(size: int = 32, local_size: int = 16, locals_: int = 4) -> MultiCrop:
-    """SwAV's two large and several small views: crops of 0.3 to 1 and of 0.05 to 0.3 of the area."""
-    return MultiCrop(Views(size, crop=(0.3, 1.0)), Views(local_size, crop=(0.05, 0.3)), locals_)
+def multicrop(size: int = 32, local_size: int = 16, locals_: int = 4, global_changes: Mapping[str, Any] = {},
+              local_changes: Mapping[str, Any] = {}) -> MultiCrop:
+    """SwAV's two large and several small views: crops of 0.3 to 1 and of 0.05 to 0.3 of the area.
+
+    global_changes, local_changes: other options of `Views` for the large and for the small ones.
+    """
+    return MultiCrop(Views(**{"size": size, "crop": (0.3, 1.0), **global_changes}),
+                     Views(**{"size": local_size, "crop": (0.05, 0.3), **local_changes}), locals_)
 
 
 def weak(size: int = 32, **changes) -> Views:

@@ -9,10 +9,12 @@ import math
 import pytest
 import torch
 from reference.views import COLORS, crop_and_flip, turn_hue
+from torch import nn
 from torchvision.transforms import v2
 
 from course_lib import augment
-from course_lib.augment import MultiCrop, Views, as_float, blur_matrix, color_matrix, resize_matrix
+from course_lib.augment import MultiCrop, Views, blur_matrix, color_matrix, follow, resize_matrix
+from course_lib.pictures import as_float
 
 STILL = {"crop": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0, "p_jitter": 0.0, "p_gray": 0.0}  # nothing at random
 
@@ -235,9 +237,9 @@ def test_the_same_seed_gives_the_same_views():
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def everything(size=32):
+def everything(size=32, **changes):
     """Views in which all that can happen does."""
-    return Views(size, blur=0.5, solarize=0.3)
+    return Views(size, **{"blur": 0.5, "solarize": 0.3, **changes})
 
 
 def take(draw, rows):
@@ -329,6 +331,71 @@ def test_multicrop_sees_large_views_and_then_small_ones():
     assert views.global_views.draw(2000, 32, 32).box[:, 2:].prod(1).min() / 32**2 > 0.25
 
 
+def test_multicrop_has_changes_for_each_kind_of_view():
+    views = augment.multicrop(32, 16, 2, global_changes={"solarize": 0.3},
+                              local_changes={"crop": (0.1, 0.2), "flip": 0})
+    plain = augment.multicrop(32, 16, 2)
+    assert views.global_views.solarize == 0.3 and plain.global_views.solarize == plain.local_views.solarize == 0
+    assert views.local_views.solarize == 0 and views.global_views.crop == plain.global_views.crop
+    assert views.local_views.crop == (0.1, 0.2) and views.local_views.flip == 0 and views.global_views.flip == 0.5
+    assert [v.shape[3] for v in views(pictures(2))] == [32, 32, 16, 16]
+
+
+# --- sizes that follow the training -----------------------------------------------------------------------------------
+
+
+def test_views_are_smaller_early_on():
+    x, views = pictures(3), everything(32, early_size=16, early=0.6)
+    assert views(x).shape == (3, 3, 32, 32), "until a training says where it stands, the size is the final one"
+    for progress, size in ((0.0, 16), (0.599, 16), (0.6, 32), (1.0, 32), (0.1, 16)):
+        views.set_progress(progress)
+        assert views.current_size == size and views(x).shape == (3, 3, size, size), progress
+        assert views.apply_draw(x, views.draw(3, 32, 32)).shape == (3, 3, size, size)
+    assert not views.state_dict()
+
+
+def test_early_views_are_the_same_views_in_fewer_pixels():
+    x, views = pictures(8), Views(32, p_jitter=0, p_gray=0, early_size=16, early=0.5)
+    draw = views.draw(8, 32, 32)
+    views.set_progress(0.0)
+    small = views.apply_draw(x, draw)
+    assert torch.equal(small, Views(16, p_jitter=0, p_gray=0).apply_draw(x, draw))
+
+
+def test_a_blur_is_as_wide_in_early_views_as_in_late_ones():
+    views = Views(32, blur=1.0, sigma=(1.0, 2.0), early_size=16, early=0.5)
+    late = views.draw(2000, 32, 32).sigma
+    views.set_progress(0.0)
+    early = views.draw(2000, 32, 32).sigma
+    assert 1 <= late.min() < 1.05 and 1.95 < late.max() <= 2
+    assert 0.5 <= early.min() < 0.525 and 0.975 < early.max() <= 1
+
+
+def test_follow_tells_all_views_inside():
+    views = nn.ModuleDict({
+        "alone": Views(32, early_size=16, early=0.5),
+        "several": augment.multicrop(32, 16, 2, {"early_size": 24, "early": 0.5}, {"early_size": 8, "early": 0.2}),
+        "none": nn.Identity()})
+    follow(views, 0.3)
+    assert views["alone"].current_size == 16
+    assert [v.shape[3] for v in views["several"](pictures(2))] == [24, 24, 16, 16]
+    follow(views, 0.1)
+    assert [v.shape[3] for v in views["several"](pictures(2))] == [24, 24, 8, 8]
+    follow(views, 1.0)
+    assert views["alone"].current_size == 32
+    follow(nn.Identity(), 0.5)  # views that follow nothing
+
+
+def test_multicrop_passes_the_progress_on():
+    views = augment.multicrop(32, 16, 1, {"early_size": 24, "early": 0.5}, {"early_size": 8, "early": 0.5})
+    views.set_progress(0.2)
+    assert [v.shape[3] for v in views(pictures(2))] == [24, 24, 8]
+
+
+def test_views_that_change_their_size_say_so():
+    assert "early" not in repr(Views(32)) and "early_size=16, early=0.5" in repr(Views(32, early_size=16, early=0.5))
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -349,6 +416,13 @@ def test_pictures_that_are_none(x, error, message):
             function(x)
 
 
+def test_floats_that_resampling_rounded_past_the_ends():
+    view = augment.simclr()(torch.full((2, 3, 8, 8), 1.0005))
+    assert view.max() <= 1
+    with pytest.raises(ValueError, match="got values from 1 to 1"):
+        augment.simclr()(torch.full((2, 3, 8, 8), 1.002))
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"crop": (0.0, 1.0)}, "crop must be two shares of the area"),
     ({"crop": (0.5, 0.2)}, r"got \(0.5, 0.2\)"),
@@ -366,12 +440,24 @@ def test_pictures_that_are_none(x, error, message):
     ({"jitter": (-0.4, 0.4, 0.4, 0.1)}, "jitter must be"),
     ({"size": 0}, "size must be a whole number of pixels, at least 1, got 0"),
     ({"size": 16.5}, "size must be a whole number of pixels"),
+    ({"early_size": 0, "early": 0.5}, "early_size must be a whole number of pixels, at least 1, got 0"),
+    ({"early_size": 12.5, "early": 0.5}, "early_size must be a whole number of pixels"),
+    ({"early_size": 16, "early": 1.5}, r"early is a share of the training and must lie in \[0, 1\], got 1.5"),
+    ({"early_size": 16, "early": math.nan}, "early is a share of the training"),
+    ({"early": 0.5}, "got early=0.5 alone: give early_size too"),
     ({"sigma": (2.0, 0.1)}, "sigma must be 0 < smallest <= largest"),
     ({"sigma": (-1.0, 0.1)}, "sigma must be"),
 ])
 def test_settings_that_make_no_sense(arguments, message):
     with pytest.raises(ValueError, match=message):
         Views(**arguments)
+
+
+@pytest.mark.parametrize("progress", [-0.1, 1.1, math.nan])
+def test_progress_that_is_no_share(progress):
+    for views in (Views(32), augment.multicrop()):
+        with pytest.raises(ValueError, match=rf"progress is the share .* must lie in \[0, 1\], got {progress}"):
+            views.set_progress(progress)
 
 
 def test_color_matrix_of_a_draw_in_which_nothing_happens_is_the_identity():

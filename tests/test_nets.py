@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from course_lib.nets import (
@@ -13,6 +16,7 @@ from course_lib.nets import (
     TransformerBlock,
     ViT,
     convnet,
+    halves,
     mlp,
     resnet18,
     sincos_positions,
@@ -46,6 +50,8 @@ def test_the_vector_is_the_mean_of_the_maps_and_the_maps_are_the_last_stage(enco
     h, maps, stages = encoder(x), encoder.maps(x), encoder.stages(x)
     assert h.shape == (3, encoder.dim) and maps.shape[:2] == (3, encoder.dim)
     torch.testing.assert_close(h, maps.mean((2, 3)))
+    assert torch.equal(h, encoder.pool(maps))
+    assert encoder.channels == [s.shape[1] for s in stages]
     assert len(stages) >= 2 and torch.equal(maps, stages[-1])
     sizes = [s.shape[2] for s in stages]
     assert sizes == sorted(sizes, reverse=True) and all(s.ndim == 4 and len(s) == 3 for s in stages)
@@ -82,13 +88,32 @@ def test_what_is_saved_is_weights_and_statistics_alone(encoder):
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 32, 32, 3)])
 def test_pictures_of_another_shape(encoder, shape):
-    with pytest.raises(ValueError, match=r"an encoder takes pictures \[N, 3, H, W\], got"):
+    with pytest.raises(ValueError, match=r"pictures must have shape \[N, 3, H, W\], got .*: one picture needs a batch"):
         encoder(torch.zeros(shape))
 
 
 def test_pictures_of_another_dtype(encoder):
     with pytest.raises(TypeError, match=r"uint8 in 0..255 or floats in \[0, 1\], got torch.int64"):
         encoder(torch.zeros(2, 3, 32, 32, dtype=torch.int64))
+
+
+def test_a_list_instead_of_pictures(encoder):
+    for look in (encoder, encoder.maps, encoder.stages):
+        with pytest.raises(TypeError, match="pictures must be a tensor, got list"):
+            look([torch.rand(3, 32, 32)])
+
+
+def test_encoders_do_not_look_at_values(encoder):
+    # Whoever made the pictures has: a look waits for a GPU, and Lightness or Enlarged would look twice.
+    assert encoder(torch.full((2, 3, 32, 32), 1.5)).isfinite().all()
+
+
+def test_encoders_work_in_float64_too(encoder):
+    x = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    single = encoder(x.float())
+    double = encoder.double()(x)
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4)
 
 
 def test_the_base_has_no_stages_of_its_own():
@@ -190,15 +215,101 @@ def test_vit_never_sees_a_hidden_patch():
     assert [row.nonzero().flatten().tolist() for row in seen] == [[0, 9, 63], [5, 6, 40]]
 
 
-def test_vit_of_other_sizes():
-    net = vit(size=48, patch=8, dim=32, depth=1, heads=2)
-    assert net.tokens(torch.rand(2, 3, 48, 48)).shape == (2, 37, 32)
-    with pytest.raises(ValueError, match=r"takes pictures of 48×48 pixels, got 32×32: resize .* vit\(size=32"):
-        net(torch.rand(2, 3, 32, 32))
+def test_vit_takes_every_picture_that_its_patches_tile():
+    net = vit(size=48, patch=8, dim=32, depth=2, heads=2)
+    assert net.grid == 6 and net.tokens(torch.rand(2, 3, 48, 48)).shape == (2, 37, 32)
+    for height, width in ((32, 32), (8, 8), (16, 40), (64, 48)):
+        x = torch.rand(2, 3, height, width)
+        assert [tuple(m.shape) for m in net.stages(x)] == [(2, 32, height // 8, width // 8)] * 2
+        torch.testing.assert_close(net(x), net.tokens(x)[:, 1:].mean(1))
+        assert net.attention(x).shape == (2, 2, 1 + height * width // 64, 1 + height * width // 64)
+    for height, width in ((32, 30), (30, 32), (4, 8), (0, 8)):
+        with pytest.raises(ValueError, match=f"sides are multiples of 8 pixels, got {height}×{width}: resize them"):
+            net(torch.rand(2, 3, height, width))
+
+
+@pytest.mark.parametrize("shape", [(16, 24), (40, 8)])
+def test_positions_are_those_of_the_picture_at_hand(shape):
+    small, x = vit(dim=32, depth=2), torch.rand(2, 3, *shape)
+    # Of a larger picture that begins with these pixels, the patches at the same places alone: the very same input.
+    whole = torch.rand(2, 3, 48, 48)
+    whole[:, :, :shape[0], :shape[1]] = x
+    large = vit(size=48, dim=32, depth=2)
+    large.load_state_dict(small.state_dict())
+    places = torch.arange(144).view(12, 12)[:shape[0] // 4, :shape[1] // 4].flatten().expand(2, -1)
+    torch.testing.assert_close(small.tokens(x), large.tokens(whole, places))
+
+
+def test_vit_of_settings_that_make_no_sense():
     with pytest.raises(ValueError, match="pictures of 32 pixels do not split into patches of 5"):
         ViT(patch=5)
     with pytest.raises(ValueError, match="dim must be a multiple of heads, got dim=32 and heads=5"):
         vit(dim=32, heads=5)
+    with pytest.raises(ValueError, match="depth must be at least 1 block, got 0"):
+        vit(depth=0)
+    with pytest.raises(ValueError, match=r"pool must be 'mean' .* or 'class' .*, got 'cls'"):
+        vit(pool="cls")
+
+
+def test_every_option_of_vit_reaches_the_net():
+    base = {"size": 32, "patch": 4, "dim": 32, "depth": 2, "heads": 4}
+    cases = [({"dim": 64}, (8, [64] * 2)), ({"depth": 3}, (8, [32] * 3)), ({"size": 64}, (16, [32] * 2)),
+             ({"patch": 8}, (4, [32] * 2))]
+    for change, wanted in cases:
+        other = vit(**{**base, **change})
+        assert (other.grid, other.channels) == wanted, change
+    x = torch.rand(2, 3, 32, 32)
+    assert vit(**{**base, "heads": 2}).attention(x).shape[1] == 2 and vit(**base).attention(x).shape[1] == 4
+
+
+def test_vit_that_pools_its_class_token():
+    mean, by_class, x = vit(dim=32, depth=2), vit(dim=32, depth=2, pool="class"), torch.rand(2, 3, 32, 32)
+    by_class.load_state_dict(mean.state_dict())
+    assert torch.equal(by_class(x), mean.tokens(x)[:, 0]) and not torch.allclose(by_class(x), mean(x), atol=1e-2)
+    assert torch.equal(by_class.maps(x), mean.maps(x))
+    silent = [name for name, p in by_class.named_parameters()
+              if torch.autograd.grad(by_class(x).square().sum(), p, allow_unused=True)[0] is None]
+    assert silent == []
+
+
+def test_an_enlarged_encoder_pools_as_the_one_inside():
+    inner, x = vit(dim=32, depth=1, pool="class"), torch.rand(2, 3, 16, 16)
+    encoder = Enlarged(inner)
+    assert torch.equal(encoder(x), inner.tokens(encoder.enlarge(x))[:, 0])
+
+
+def test_attention_of_a_vit_is_what_its_blocks_use():
+    net, x = vit(dim=32, depth=3, heads=2).double(), torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    maps = [net.attention(x, block) for block in range(3)]
+    for weights in maps:
+        assert weights.shape == (2, 2, 17, 17) and weights.is_floating_point()
+        torch.testing.assert_close(weights.sum(3), torch.ones(2, 2, 17, dtype=torch.float64))
+    assert torch.equal(net.attention(x), maps[2]) and torch.equal(net.attention(x, -3), maps[0])
+    assert not torch.allclose(maps[0], maps[1]) and not torch.allclose(maps[1], maps[2])
+    # The last block once more by hand, from its attention and the token of class and patches before it.
+    seen = []
+    net.blocks[2].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0]))
+    tokens = net.tokens(x)
+    block, before = net.blocks[2], seen[0]
+    values = block.qkv(block.norm1(before))[:, :, 64:].unflatten(2, (2, 16))
+    mixed = torch.einsum("nhij,njhd->nihd", maps[2], values).flatten(2)
+    after = before + block.out(mixed)
+    torch.testing.assert_close(tokens, net.norm(after + block.mlp(block.norm2(after))))
+
+
+@pytest.mark.parametrize("block", [3, -4])
+def test_attention_of_a_block_there_is_none_of(block):
+    with pytest.raises(IndexError, match=rf"this ViT has 3 blocks, got block={block}: give one of 0 to 2, or -1"):
+        vit(dim=32, depth=3).attention(torch.rand(1, 3, 32, 32), block)
+
+
+@pytest.mark.parametrize("name", ["mae", "untrained_vit"])
+def test_vits_that_were_shipped_still_load(name):
+    shipped = Path(__file__).parents[1] / f"assets/checkpoints/toybox-laptop/{name}.safetensors"
+    if not shipped.exists():
+        pytest.skip(f"{shipped.name} is not kept")
+    net = vit()
+    assert net.load_state_dict(load_file(shipped)) and net(torch.rand(2, 3, 32, 32)).isfinite().all()
 
 
 def test_attention_by_hand():
@@ -226,6 +337,44 @@ def test_positions_are_all_different_and_near_places_are_alike():
         sincos_positions(4, 4, 30)
 
 
+# --- halves -----------------------------------------------------------------------------------------------------------
+
+
+def test_halves_of_a_convnet_are_together_as_large():
+    backbone = convnet()
+    first, second = halves(backbone)
+    for half in (first, second):
+        assert half.channels == [24, 48, 136, 256] and half.dim == 256
+    assert count(first) + count(second) == pytest.approx(count(backbone), rel=0.05)
+    assert not {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
+    assert not torch.equal(first.stem[0].weight, second.stem[0].weight)  # nor do they begin alike
+
+
+@pytest.mark.parametrize(("widths", "dim", "wanted"), [
+    ((16, 32, 64), 128, [8, 24, 48, 64]), ((4, 96), 20, [8, 72, 10]), ((128,), 64, [96, 32])])
+def test_halves_of_other_convnets(widths, dim, wanted):
+    for half in halves(convnet(widths, dim)):
+        assert half.channels == wanted
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_halves_of_a_resnet_are_two_whole_ones(stem):
+    backbone = resnet18(stem)
+    first, second = halves(backbone)
+    assert first is not second and backbone not in (first, second)
+    for half in (first, second):
+        assert [p.shape for p in half.parameters()] == [p.shape for p in backbone.parameters()]
+        assert half.stem_name == stem
+    assert not torch.equal(first.stem[0].weight, second.stem[0].weight)
+
+
+@pytest.mark.parametrize("backbone", [vit(dim=16, depth=1), Enlarged(convnet((8,), 8)), nn.Linear(2, 2), convnet])
+def test_halves_of_anything_else(backbone):
+    name = type(backbone).__name__
+    with pytest.raises(TypeError, match=rf"a ConvNet or a ResNet, got {name}: give nets.convnet\(\)"):
+        halves(backbone)
+
+
 # --- heads ------------------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +387,38 @@ def test_mlp_has_norm_and_relu_between_layers_and_nothing_after_the_last():
     assert head[0].bias is None and head[3].bias is not None  # batch norm has a shift of its own
     with pytest.raises(ValueError, match=r"at least an input and an output width, got \(8,\)"):
         mlp(8)
+
+
+def test_mlp_without_norm_keeps_its_biases():
+    head = mlp(8, 16, 16, 4, norm=False)
+    assert [type(layer) for layer in head] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+    assert all(layer.bias is not None for layer in head if isinstance(layer, nn.Linear))
+    x = torch.rand(5, 8)
+    one_by_one = torch.cat([head(x[i:i + 1]) for i in range(5)])
+    torch.testing.assert_close(head(x), one_by_one)  # no picture knows of its batch
+
+
+def test_mlp_of_another_nonlinearity():
+    assert [type(layer) for layer in mlp(8, 16, 4, act=nn.GELU)] == [nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear]
+    head = mlp(8, 16, 16, 4, act=nn.GELU)
+    assert head[2] is not head[5], "each place has its own, since some have weights"
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_mlp_with_a_norm_at_its_end(norm):
+    head = mlp(8, 16, 4, norm=norm, last_norm=True)
+    linear, last = head[-2:]
+    assert isinstance(last, nn.BatchNorm1d) and last.weight is None and last.bias is None
+    assert linear.bias is None and (head[0].bias is None) == norm
+    z = head(torch.rand(64, 8))
+    torch.testing.assert_close(z.mean(0), torch.zeros(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(z.var(0, unbiased=False), torch.ones(4), rtol=0, atol=1e-2)
+    assert [type(layer) for layer in mlp(8, 4, last_norm=True)] == [nn.Linear, nn.BatchNorm1d]
+
+
+def test_heads_that_were_shipped_keep_their_names():
+    assert list(mlp(8, 16, 4).state_dict()) == ["0.weight", "1.weight", "1.bias", "1.running_mean", "1.running_var",
+                                                "1.num_batches_tracked", "3.weight", "3.bias"]
 
 
 @pytest.mark.parametrize("size", [4, 8, 16, 32, 64])

@@ -32,5 +32,10 @@ def ema_update(teacher: nn.Module, student: nn.Module, momentum: float, buffers:
 
 
 def cosine_momentum(start: float, progress: float) -> float:
-    """From `start` to 1 along half a cosine as progress goes from 0 to 1 (BYOL, Grill et al. 2020, section 3.3)."""
+    """From `start` to 1 along half a cosine as progress goes from 0 to 1 (BYOL, Grill et al. 2020, section 3.3).
+
+    Raises ValueError for a start or a progress outside [0, 1].
+    """
+    if not (0 <= start <= 1 and 0 <= progress <= 1):
+        raise ValueError(f"a momentum starts and progress lies in [0, 1], got start={start} and progress={progress}")
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 
@@ -27,11 +27,12 @@ class _Gather(torch.autograd.Function):
         return grad[start : start + ctx.rows]
 
 
-def gather(z: Float[Tensor, "n d"]) -> Float[Tensor, "wn d"]:
+def gather(z: Float[Tensor, "n *d"] | Int64[Tensor, "n *d"]) -> Float[Tensor, "wn *d"] | Int64[Tensor, "wn *d"]:
     """The rows of all W processes, in the order of their ranks; in a single process, z itself.
 
     With every process computing the same loss of all rows, and DDP averaging, the gradient is exactly that of one
-    process with the whole batch. Every process must bring the same number of rows.
+    process with the whole batch. Every process must bring the same number of rows. Integers, such as the numbers of the
+    pictures or their labels, are gathered alike and have no gradient.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z

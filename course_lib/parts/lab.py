@@ -1,6 +1,7 @@
 """CIELAB: lightness L apart from colour, a (green to red) and b (blue to yellow), where equal distances look equal.
 
 sRGB, D65, 2 degrees. Matrix and white point are published rounded, so that white has a = -0.002 and b = 0.005.
+All of it raises TypeError or ValueError for what is no pictures `[N, 3, H, W]`, and works in the precision it is given.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_lib.parts.precision import full_precision
+from course_lib.pictures import as_float
 
 RGB_TO_XYZ = torch.tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169],
                            [0.019334, 0.119193, 0.950227]], dtype=torch.float64)
@@ -26,8 +28,11 @@ def rgb_to_lab(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
 
 @full_precision
 def lab_to_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """The inverse of `rgb_to_lab`. What no screen can show is cut off at 0 and 1."""
-    f = mix(XYZ_TO_LAB.inverse(), check(lab))
+    """The inverse of `rgb_to_lab`. What no screen can show is cut off at 0 and 1. Raises TypeError for uint8."""
+    if isinstance(lab, Tensor) and lab.dtype == torch.uint8:
+        raise TypeError("Lab has L in 0..100 and negative numbers too and must be floats, got torch.uint8: "
+                        "give what rgb_to_lab returns")
+    f = mix(XYZ_TO_LAB.inverse(), as_float(lab, values=False))
     t = torch.where(f > 0.008856 ** (1 / 3) - 16 / 116, (f + 16 / 116) ** 3, f / 7.787)
     return screen(mix(RGB_TO_T.inverse(), t)).clamp(0, 1)
 
@@ -40,7 +45,7 @@ def gray(x: Tensor) -> Float[Tensor, "n 3 h w"]:
 
 def light(x: Tensor) -> Float[Tensor, "n 3 h w"]:
     """sRGB's numbers to amounts of light. A line near 0, where the clamp keeps the power's slope out of the way."""
-    x = check(x / 255 if x.dtype == torch.uint8 else x)
+    x = as_float(x, values=False)
     return torch.where(x > 0.04045, ((x.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, x / 12.92)
 
 
@@ -52,11 +57,3 @@ def screen(x: Tensor) -> Tensor:
 def mix(matrix: Float[Tensor, "m 3"], x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n m h w"]:
     """A matrix times the channels of every pixel."""
     return torch.einsum("ij,njhw->nihw", matrix.to(x), x)
-
-
-def check(x: Tensor) -> Float[Tensor, "n 3 h w"]:
-    """`x` as it is; raises ValueError unless it is pictures of floats."""
-    if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
-        raise ValueError("colours are converted in pictures [N, 3, H, W] of floats (RGB in [0, 1], or uint8), "
-                         f"got {x.dtype} {list(x.shape)}: use x[None] for one picture, x.float() for integers")
-    return x

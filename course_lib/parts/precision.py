@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,21 +13,36 @@ from torch import Tensor
 def full_precision(function: Callable) -> Callable:
     """Run a loss outside autocast, with half-precision arguments widened to float32; float64 stays float64.
 
+    Arguments may be lists and tuples of tensors, as of many views, and those nested. Gradients come back in the
+    precision of each argument.
+
     Why: a cosine divided by a temperature of 0.07 needs more than the 8 bits of a bfloat16, and its exponential
     overflows in float16.
     """
 
-    def widen(value):
-        half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-        return value.float() if half else value
-
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        device = next(a.device.type for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+        # Without any tensor it runs too: the function itself has the sentence for what is missing.
+        device = next((t.device.type for t in _tensors((*args, *kwargs.values()))), "cpu")
         with torch.autocast(device, enabled=False):
-            return function(*map(widen, args), **{k: widen(v) for k, v in kwargs.items()})
+            return function(*map(_widen, args), **{name: _widen(value) for name, value in kwargs.items()})
 
     return wrapper
+
+
+def _widen(value: Any) -> Any:
+    if type(value) in (list, tuple):
+        return type(value)(map(_widen, value))
+    half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if half else value
+
+
+def _tensors(values: list | tuple) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif type(value) in (list, tuple):
+            yield from _tensors(value)
 
 
 def check_pair(z1: Tensor, z2: Tensor, smallest: int = 2) -> None:

@@ -50,6 +50,19 @@ def test_buffers(mode):
     assert teacher[1].num_batches_tracked == (0 if mode == "none" else 1)
 
 
+def test_buffers_are_copied_unless_told_otherwise():
+    teacher, student = pair()
+    ema_update(teacher, student, 0.9)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(getattr(teacher[1], name), getattr(student[1], name)), name
+
+
+def test_an_update_leaves_no_graph_behind():
+    teacher, student = pair()
+    ema_update(teacher, student, 0.5)
+    assert all(p.is_leaf and p.grad_fn is None for p in teacher.parameters())
+
+
 def test_many_updates_forget_the_start():
     teacher, student = pair()
     for _ in range(200):
@@ -78,3 +91,9 @@ def test_cosine_momentum_rises_from_its_start_to_one():
     values = [cosine_momentum(0.9, i / 20) for i in range(21)]
     assert values == sorted(values)
     assert values[1] - values[0] < values[10] - values[9] > values[20] - values[19]
+
+
+@pytest.mark.parametrize(("start", "progress"), [(2.0, 0.0), (-0.1, 0.5), (0.99, 1.5), (0.99, -0.5), (math.nan, 0.5)])
+def test_cosine_momentum_out_of_range(start, progress):
+    with pytest.raises(ValueError, match=rf"lies in \[0, 1\], got start={start} and progress={progress}"):
+        cosine_momentum(start, progress)

@@ -81,6 +81,8 @@ def work(rank, folder):
     b = rows(mine).mT.contiguous().mT.requires_grad_()  # columns first in memory
     total = gather(a) + gather(b)  # autograd hands both the very same tensor of gradients
     (total * rows(slice(None))).sum().backward()
+    found["index"] = gather(torch.arange(ROWS) + 100 * rank)
+    found["booleans"] = gather(torch.arange(ROWS).view(ROWS, 1) > rank)
     found["gathered"], found["grad a"], found["grad b"] = total.detach(), a.grad, b.grad
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -102,6 +104,14 @@ def test_alone_gather_is_the_tensor_itself():
 def test_rows_come_in_the_order_of_the_ranks(found):
     for process in found:
         assert torch.equal(process["gathered"], 2 * rows(slice(None)))
+
+
+def test_integers_are_gathered_without_a_gradient(found):
+    wanted = torch.cat([torch.arange(ROWS), torch.arange(ROWS) + 100])
+    above = torch.cat([torch.arange(ROWS) > 0, torch.arange(ROWS) > 1])[:, None]
+    for process in found:
+        assert torch.equal(process["index"], wanted) and not process["index"].requires_grad
+        assert torch.equal(process["booleans"], above)
 
 
 def test_every_row_gets_its_gradient_from_every_process(found):

@@ -84,7 +84,28 @@ def test_full_precision_inside_autocast():
 
 
 @pytest.mark.parametrize("convert", [rgb_to_lab, lab_to_rgb, gray])
-@pytest.mark.parametrize("x", [torch.rand(3, 8, 8), torch.rand(2, 1, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.int64)])
-def test_bad_input(convert, x):
-    with pytest.raises(ValueError, match=r"pictures \[N, 3, H, W\] of floats .* got torch\.\w+ \[.*: use x\[None\]"):
+@pytest.mark.parametrize(("x", "error", "message"), [
+    (torch.rand(3, 8, 8), ValueError, r"shape \[N, 3, H, W\], got \[3, 8, 8\]: one picture .* x\[None\]"),
+    (torch.rand(2, 1, 8, 8), ValueError, r"shape \[N, 3, H, W\], got \[2, 1, 8, 8\]"),
+    (torch.zeros(2, 3, 8, 8, dtype=torch.int64), TypeError, "got torch.int64: convert them to uint8"),
+    ([[1, 2]], TypeError, "pictures must be a tensor, got list"),
+])
+def test_bad_input(convert, x, error, message):
+    with pytest.raises(error, match=message):
         convert(x)
+
+
+def test_lab_is_never_bytes():
+    with pytest.raises(TypeError, match=r"must be floats, got torch\.uint8: give what rgb_to_lab returns"):
+        lab_to_rgb(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_precision_stays(dtype):
+    x = torch.rand(2, 3, 4, 4, dtype=dtype)
+    assert rgb_to_lab(x).dtype == gray(x).dtype == lab_to_rgb(rgb_to_lab(x)).dtype == dtype
+
+
+def test_values_are_not_looked_at():
+    # A GPU would wait for the look. What a decoder paints just outside [0, 1] is converted as it is.
+    assert gray(torch.full((1, 3, 2, 2), 1.1)).isfinite().all() and rgb_to_lab(-torch.ones(1, 3, 2, 2)).isfinite().all()

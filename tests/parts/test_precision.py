@@ -35,6 +35,45 @@ def test_gradients_come_back_in_the_precision_of_the_input():
     assert a.grad.dtype == torch.bfloat16 and a.grad.abs().sum() > 0
 
 
+@full_precision
+def spread(views, names=(), *, weights=()):
+    """A loss of several views: the sum of their products, as a tensor, and what came."""
+    total = sum(a @ b.T for a, b in views) * sum(weights)
+    return total, [t.dtype for pair in views for t in pair], names
+
+
+@pytest.mark.parametrize(("dtype", "wanted"), [
+    (torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float32, torch.float32),
+    (torch.float64, torch.float64)])
+def test_lists_and_tuples_of_tensors_are_widened_too(dtype, wanted):
+    views = [(torch.randn(4, 6).to(dtype), torch.randn(5, 6).to(dtype)) for _ in range(3)]
+    weights = [torch.tensor(2.0, dtype=dtype), 1.0]
+    exact = 3 * sum(a.to(wanted) @ b.to(wanted).T for a, b in views)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total, seen, names = spread(views, ["a", 1, None], weights=weights)
+    assert total.dtype == wanted and set(seen) == {wanted} and names == ["a", 1, None]
+    torch.testing.assert_close(total, exact, rtol=1e-6, atol=1e-6)
+    assert views[0][0].dtype == dtype and isinstance(views[0], tuple), "what was given is left alone"
+
+
+def test_gradients_reach_the_tensors_of_a_list():
+    views = [(torch.randn(4, 6, dtype=torch.bfloat16, requires_grad=True), torch.randn(5, 6)) for _ in range(2)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        spread(views, weights=(2.0,))[0].sum().backward()
+    for a, b in views:
+        assert a.grad.dtype == torch.bfloat16
+        torch.testing.assert_close(a.grad.float(), (2 * b.sum(0)).expand(4, 6), rtol=1e-2, atol=1e-2)
+
+
+def test_without_a_tensor_the_function_itself_speaks():
+    assert full_precision(lambda x: x)([1, (2, "three")]) == [1, (2, "three")]
+
+
+def test_shapes_and_other_kinds_of_tuples_pass_as_they_are():
+    shape = torch.zeros(2, 3).shape
+    assert full_precision(lambda x, shape: shape)(torch.zeros(2), shape) is shape
+
+
 def test_integers_are_no_half_precision_and_names_survive():
     labels = full_precision(lambda logits, y: y)(torch.zeros(2, dtype=torch.bfloat16), torch.tensor([1]))
     assert labels.dtype == torch.int64

@@ -63,8 +63,15 @@ class Lightness(Encoder):
         super().__init__()
         self.encoder, self.dim, self.channels = encoder, encoder.dim, encoder.channels
 
+    @property
+    def channels(self) -> list[int]:
+        return self.encoder.channels
+
     def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
         return self.encoder.stages(self.see(x))
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        return self.encoder(self.see(x))
 
 
 def without_color(encoder: nn.Module, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:

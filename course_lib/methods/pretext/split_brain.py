@@ -38,6 +38,10 @@ class SplitEncoder(Encoder):
         self.dim = self.lightness.dim + self.colors.dim
         self.channels = [a + b for a, b in zip(lightness_half.channels, color_half.channels, strict=True)]
 
+    @property
+    def channels(self) -> list[int]:
+        return [a + b for a, b in zip(self.lightness.channels, self.colors.channels, strict=True)]
+
     def stages(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h w"]]:
         pairs = zip(self.lightness.stages(x), self.colors.stages(x), strict=True)
         return [torch.cat(pair, 1) for pair in pairs]
