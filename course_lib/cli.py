@@ -11,7 +11,7 @@ import typer
 from course_lib import badges as badge_tools
 from course_lib import context, recipes, runs
 from course_lib import tables as table_tools
-from course_lib.data import DataUnavailable, Dataset, load
+from course_lib.data import Dataset, DataUnavailable, load
 from course_lib.data.public import PUBLIC, whereabouts
 from course_lib.devices import autocast_dtype, memory, pick_device
 from course_lib.files import write_atomically
@@ -60,11 +60,11 @@ def measure(
 ) -> None:
     """Measure checkpoints anew, as after a change to the evaluator, and rewrite their results. Nothing is trained."""
     for name in names or ():
-        recipes.recipe(name, profile)
+        recipes.recipe(name, profile)  # a wrong name stops here
     found = [result for result in runs.results(data, profile, assets) if not names or result["name"] in names]
-    if missing := set(names or ()) - {result["name"] for result in found} or not found:
-        what = ", ".join(missing) if isinstance(missing, set) else "anything"
-        raise ValueError(f"there is no result of {what} on {data} in profile {profile}: run it first")
+    if not found:
+        raise ValueError(f"there is no such result on {data} in profile {profile}: make it first, "
+                         "with `python -m course_lib run NAME`")
     pictures = pictures_of(data, profile)
     # Baselines first: the others' results repeat what these measure.
     for result in sorted(found, key=lambda result: bool(result["recipe"]["fit"])):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import re
@@ -40,8 +41,9 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
     So a disk that fills up on the way leaves every one of them as it was. Raises OSError as `write_atomically` does.
     """
     with contextlib.ExitStack() as stack:
-        temporaries = {path: stack.enter_context(_written(path, lambda temporary, made=made: temporary.write_bytes(made)))
-                       for path, made in contents.items()}
+        temporaries = {}
+        for path, made in contents.items():
+            temporaries[path] = stack.enter_context(_written(path, functools.partial(Path.write_bytes, data=made)))
         for path, temporary in temporaries.items():
             os.replace(temporary, path)
 

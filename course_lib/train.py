@@ -301,7 +301,8 @@ def load_run(path, settings, method, opt, scaler, history) -> int:
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved, step, threads = state["settings"], state["step"], state["threads"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole saved run ({type(error).__name__}): delete it to begin anew") from error
+        what = f"{path} is not a whole saved run ({type(error).__name__})"
+        raise ValueError(f"{what}: delete it to begin anew") from error
     if differ := [k for k in {**saved, **settings} if settings.get(k) != saved.get(k)]:
         was = ", ".join(f"{k}={saved.get(k, 'nothing')} (now {settings.get(k, 'nothing')})" for k in differ[:3])
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""

@@ -107,8 +107,8 @@ def dataset(*, size: int = 32, limit: int | None = None, seed: int = 0) -> Datas
 class Clips:
     """Short films of one thing that hops across a place. Slicing and `.to(device)` give `Clips` again.
 
-    x: uint8 `[N, T, 3, H, W]`. masks: uint8 `[N, T, H, W]`, 1 where the thing is. y: int64 `[N]`, its class, or None where hidden.
-    factors: as for pictures, but `[N, T]`.
+    x: uint8 `[N, T, 3, H, W]`. masks: uint8 `[N, T, H, W]`, 1 where the thing is. y: int64 `[N]`, its class, or None
+    where that is hidden. factors: as for pictures, but `[N, T]`.
     """
 
     x: UInt8[Tensor, "n t 3 h w"]

@@ -61,7 +61,7 @@ class Lightness(Encoder):
 
     def __init__(self, encoder: Encoder):
         super().__init__()
-        self.encoder, self.dim, self.channels = encoder, encoder.dim, encoder.channels
+        self.encoder, self.dim = encoder, encoder.dim
 
     @property
     def channels(self) -> list[int]:

@@ -36,7 +36,6 @@ class SplitEncoder(Encoder):
         super().__init__()
         self.lightness, self.colors = Lightness(lightness_half), Colors(color_half)
         self.dim = self.lightness.dim + self.colors.dim
-        self.channels = [a + b for a, b in zip(lightness_half.channels, color_half.channels, strict=True)]
 
     @property
     def channels(self) -> list[int]:

@@ -60,7 +60,8 @@ class VideoColorizer(Method):
 
     def embed(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d p q"]:
         """One vector for each place of the first stage, from the grey picture alone, whatever the encoder."""
-        maps = [head(m) for head, m in zip(self.heads, self.encoder.stages(without_color(self.encoder, x)), strict=True)]
+        stages = self.encoder.stages(without_color(self.encoder, x))
+        maps = [head(stage) for head, stage in zip(self.heads, stages, strict=True)]
         return sum(F.interpolate(m, maps[0].shape[2:], mode="bilinear") for m in maps)
 
     def track(self, frames: Tensor, first: Tensor, **options) -> Tensor:
