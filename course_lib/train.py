@@ -267,8 +267,9 @@ def describe(method: Method) -> dict[str, str]:
         for name, value in vars(module).items():
             if name.startswith("_") or name in ("training", "built_with"):
                 continue
-            if hasattr(value, "__qualname__"):  # a function or a class
-                found[f"{place}.{name}".lstrip(".")] = value.__qualname__
+            if hasattr(value, "__qualname__"):  # a function or a class, unless it stands in for a method
+                if not hasattr(type(module), name):
+                    found[f"{place}.{name}".lstrip(".")] = value.__qualname__
             elif is_plain(value):
                 found[f"{place}.{name}".lstrip(".")] = repr(value)
     return found

@@ -16,10 +16,12 @@ from course_lib.recipes.base import (
     build_encoder,
     build_method,
     build_views,
+    tiny_convnet,
+    tiny_vit,
 )
 
 __all__ = ["BACKBONES", "BASELINES", "NAMES", "RECIPES", "SIZE", "TITLES", "VARIANTS", "Recipe", "Settings", "Variant",
-           "build_encoder", "build_method", "build_views", "check_name", "recipe", "seeds"]
+           "build_encoder", "build_method", "build_views", "check_name", "recipe", "seeds", "tiny_convnet", "tiny_vit"]
 
 _FAMILIES = (baselines, reconstruction, pretext, contrastive, distillation, cca, masked)
 

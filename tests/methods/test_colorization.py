@@ -26,7 +26,7 @@ from course_lib.methods.pretext.colorization import (
     rgb_to_lab,
 )
 from course_lib.nets import convnet
-from course_lib.recipes import ENCODERS
+from course_lib.recipes import tiny_convnet
 
 
 def tiny(**options):
@@ -239,7 +239,7 @@ def data():
 
 def trained(data, **options):
     torch.manual_seed(0)
-    method = Colorizer(Lightness(ENCODERS["convnet_tiny"]()), **options)
+    method = Colorizer(Lightness(tiny_convnet()), **options)
     cl.fit(method, data.pretrain, epochs=4, batch_size=32, lr=5e-3, precision="float32", device="cpu")
     return method.eval()
 

@@ -10,7 +10,7 @@ from course_lib import augment
 from course_lib.methods import Batch
 from course_lib.methods.reconstruction.denoising import KINDS, DenoisingAutoencoder, corrupt
 from course_lib.nets import Decoder, convnet
-from course_lib.recipes import ENCODERS
+from course_lib.recipes import tiny_convnet
 
 
 def gray(value=0.5, n=40, size=32):
@@ -91,7 +91,7 @@ def test_the_decoder_fits_the_views_and_may_be_given():
 
 def test_it_learns_to_repair_what_it_has_never_seen():
     data = cl.load("toybox", limit=700)
-    method = DenoisingAutoencoder(ENCODERS["convnet_tiny"](), noise=0.5, kind="masking")
+    method = DenoisingAutoencoder(tiny_convnet(), noise=0.5, kind="masking")
     cl.fit(method, data.pretrain, epochs=4, batch_size=64, lr=3e-3, precision="float32", device="cpu")
     x = data.test.x.float() / 255
     spoilt = corrupt(x, 0.5, "masking")

@@ -23,7 +23,7 @@ from course_lib.methods.pretext.inpainting import (
     hole_loss,
 )
 from course_lib.nets import convnet
-from course_lib.recipes import ENCODERS
+from course_lib.recipes import tiny_convnet
 
 
 def tiny(**options):
@@ -217,7 +217,7 @@ def data():
 
 @pytest.mark.parametrize(("mask", "adversarial"), [("center", 0.001), ("blocks", 0)])
 def test_it_learns_to_paint_from_what_is_around_the_hole(mask, adversarial, data):
-    method = ContextEncoder(ENCODERS["convnet_tiny"](), mask=mask, adversarial=adversarial)
+    method = ContextEncoder(tiny_convnet(), mask=mask, adversarial=adversarial)
     cl.fit(method, data.pretrain, epochs=5, batch_size=64, lr=3e-3, precision="float32", device="cpu")
     x = data.test.x.float() / 255
     hidden = method.mask(len(x), 32, 32)

@@ -15,7 +15,8 @@ from torch import nn
 import course_lib as cl
 from course_lib.methods import Batch
 from course_lib.methods.pretext.jigsaw import Jigsaw, normalize_tiles, permutation_loss, permutation_set
-from course_lib.recipes import ENCODERS
+from course_lib.nets import Enlarged
+from course_lib.recipes import tiny_convnet
 
 
 @pytest.mark.parametrize(("n", "distance", "said"), [(2, 9, "9 for up to 9"), (9, 9, "9 for up to 9"),
@@ -127,7 +128,7 @@ def test_the_head_reads_tiles_in_the_order_of_the_permutation_that_is_the_answer
 
 def test_shuffling_vectors_is_shuffling_tiles():
     torch.manual_seed(0)
-    encoder, tiles = ENCODERS["convnet_tiny"](), torch.rand(2, 9, 3, 16, 16)
+    encoder, tiles = tiny_convnet(), torch.rand(2, 9, 3, 16, 16)
     order = permutation_set(16)[5]
     first = encoder(tiles.flatten(0, 1)).unflatten(0, (2, 9))[:, order]
     second = encoder(tiles[:, order].flatten(0, 1)).unflatten(0, (2, 9))
@@ -168,7 +169,7 @@ def test_it_learns_to_solve_puzzles():
         return accuracy_after(Jigsaw(encoder, permutations=8), data, epochs=4)
 
     torch.manual_seed(0)
-    untrained = held_out_accuracy(ENCODERS["convnet_tiny_enlarged"]().requires_grad_(False))  # only a head learns
-    trained = held_out_accuracy(ENCODERS["convnet_tiny_enlarged"]())
+    untrained = held_out_accuracy(Enlarged(tiny_convnet()).requires_grad_(False))  # only a head learns
+    trained = held_out_accuracy(Enlarged(tiny_convnet()))
     assert trained > 0.5, f"{trained:.1%} of puzzles right, where a guess has 12.5 %"
     assert trained > untrained + 0.05, f"{trained:.1%} of puzzles right, and {untrained:.1%} with an untrained encoder"

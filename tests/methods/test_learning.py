@@ -19,7 +19,7 @@ from course_lib.evaluate import features
 from course_lib.methods.masked.mae import masked_loss, normalize_patches
 from course_lib.methods.pretext.rotation import rotate4
 from course_lib.parts import patchify
-from course_lib.recipes import ENCODERS
+from course_lib.recipes import tiny_convnet, tiny_vit
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def separation(network, x):
 @pytest.mark.parametrize(("name", "head", "margin"), [("SimCLR", "projector", 0.4), ("BYOL", "projector", 0.1),
                                                       ("VICReg", "expander", 0.1)])
 def test_two_views_of_a_picture_come_together_and_two_pictures_do_not(name, head, margin, data, held_out):
-    method = getattr(methods, name)(ENCODERS["convnet_tiny"]())
+    method = getattr(methods, name)(tiny_convnet())
     network = nn.Sequential(method.encoder, getattr(method, head)).eval()
     before = separation(network, held_out)
     train(method, data.pretrain, epochs=5)
@@ -61,14 +61,14 @@ def test_two_views_of_a_picture_come_together_and_two_pictures_do_not(name, head
 
 
 def test_supervised_learns_the_classes(data, held_out):
-    method = train(methods.Supervised(ENCODERS["convnet_tiny"]()), data.train)
+    method = train(methods.Supervised(tiny_convnet()), data.train)
     with torch.no_grad():
         accuracy = (method.classifier(method.encoder(held_out)).argmax(1) == data.test.y).float().mean()
     assert accuracy > 0.25, f"{accuracy:.1%} of classes right, where a guess has 10 %"
 
 
 def test_rotnet_knows_which_way_up(data, held_out):
-    method = train(methods.RotNet(ENCODERS["convnet_tiny"]()), data.pretrain)
+    method = train(methods.RotNet(tiny_convnet()), data.pretrain)
     x, rotation = rotate4(held_out)
     with torch.no_grad():
         accuracy = (method.classifier(method.encoder(x)).argmax(1) == rotation).float().mean()
@@ -76,7 +76,7 @@ def test_rotnet_knows_which_way_up(data, held_out):
 
 
 def test_the_autoencoder_paints_the_picture_it_sees(data, held_out):
-    method = train(methods.Autoencoder(ENCODERS["convnet_tiny"]()), data.pretrain)
+    method = train(methods.Autoencoder(tiny_convnet()), data.pretrain)
     with torch.no_grad():
         cost = (method.reconstruct(held_out) - held_out).square().mean()
     blind = (held_out - held_out.mean(0)).square().mean()  # the best that can be painted without looking
@@ -84,7 +84,7 @@ def test_the_autoencoder_paints_the_picture_it_sees(data, held_out):
 
 
 def test_mae_paints_what_is_hidden_better_than_gray(data, held_out):
-    method = train(methods.MAE(ENCODERS["vit_tiny"]()), data.pretrain, epochs=6, lr=2e-3)
+    method = train(methods.MAE(tiny_vit()), data.pretrain, epochs=6, lr=2e-3)
     with torch.no_grad():
         output, hidden = method.predict_patches(held_out)
     target = normalize_patches(patchify(held_out, method.encoder.patch))

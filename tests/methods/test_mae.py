@@ -9,7 +9,6 @@ from reference.compare import assert_full_precision, assert_same
 
 from course_lib import augment
 from course_lib.methods import MAE, Batch
-from course_lib.methods.masked import mae
 from course_lib.methods.masked.mae import masked_loss, normalize_patches
 from course_lib.nets import convnet, vit
 from course_lib.parts import patchify, random_masking
@@ -105,7 +104,7 @@ def test_decode_puts_every_patch_in_its_place():
 @pytest.mark.parametrize("norm_pix_loss", [True, False])
 def test_the_target_is_the_view_in_patches(norm_pix_loss, monkeypatch):
     seen = {}
-    monkeypatch.setattr(mae, "masked_loss", lambda output, target, hidden: seen.update(target=target))
+    monkeypatch.setattr(MAE, "objective", lambda self, output, target, hidden: seen.update(target=target))
     x = torch.rand(2, 3, 32, 32)
     tiny(norm_pix_loss=norm_pix_loss, views=augment.none()).loss(Batch(x, torch.arange(2)))
     patches = patchify(x, 4)

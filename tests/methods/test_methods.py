@@ -9,8 +9,9 @@ import torch
 
 import course_lib as cl
 from course_lib import methods
+from course_lib.data import toybox
 from course_lib.data.types import Images
-from course_lib.methods import MAE, Batch, Method, Supervised
+from course_lib.methods import MAE, Batch, Method
 from course_lib.methods.pretext.colorization import Lightness
 from course_lib.methods.pretext.split_brain import SplitEncoder
 from course_lib.nets import convnet, vit
@@ -34,15 +35,14 @@ def build(name, seed=0):
 
 def batch(name="", n=6):
     draw = torch.Generator().manual_seed(9)
-    clip = (4,) if getattr(methods, name, Method).needs_clips else ()
+    clip = (4,) if "clips" in getattr(methods, name, Method).needs else ()
     x = torch.randint(256, (n, *clip, 3, 32, 32), dtype=torch.uint8, generator=draw)
     return Batch(x, torch.arange(n), torch.arange(n) % 10)
 
 
 def outputs(method, batch, seed=3):
     torch.manual_seed(seed)
-    out = method.loss(batch)
-    return out if isinstance(out, dict) else {"loss": out}
+    return method(batch)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,7 +52,7 @@ def test_the_loss_is_a_finite_scalar_with_what_is_worth_plotting(name):
     assert all(value.shape == () and value.isfinite() for value in out.values())
     assert out["loss"].dtype == torch.float32 and out["loss"].requires_grad
     torch.manual_seed(3)
-    again = method(batch(name))  # forward is the loss, for DistributedDataParallel
+    again = method.loss(batch(name))
     torch.testing.assert_close(again["loss"] if isinstance(again, dict) else again, out["loss"])
 
 
@@ -93,7 +93,7 @@ def test_losses_leave_autocast_in_float32(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_are_read_only_where_they_are_needed(name):
     method, whole = build(name), batch(name)
-    if method.needs_labels:
+    if "labels" in method.needs:
         assert outputs(method, whole)["loss"] != outputs(method, Batch(whole.x, whole.index, whole.y.flip(0)))["loss"]
     else:
         assert outputs(build(name), Batch(whole.x, whole.index))["loss"] == outputs(build(name), whole)["loss"]
@@ -102,6 +102,8 @@ def test_labels_are_read_only_where_they_are_needed(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_one_picture_trains_or_is_refused_in_one_sentence(name):
     method, one = build(name), Images(batch(n=1).x, batch(n=1).y, tuple("abcdefghij"))
+    if "clips" in method.needs:
+        one = toybox.clips(1, frames=4)
     if method.smallest_batch == 1:
         assert math.isfinite(cl.fit(method, one, epochs=1, batch_size=1, precision="float32", device="cpu")["loss"][0])
     else:
@@ -118,14 +120,14 @@ def test_one_picture_trains_or_is_refused_in_one_sentence(name):
 ])
 def test_pictures_that_are_none_are_refused(name, x, error, message):
     with pytest.raises(error, match=message):
-        x = x[:, None].expand(-1, 4, -1, -1, -1) if getattr(methods, name).needs_clips else x
+        x = x[:, None].expand(-1, 4, -1, -1, -1) if "clips" in getattr(methods, name).needs else x
         build(name).loss(Batch(x, torch.arange(4), torch.arange(4)))
 
 
 def test_supervised_needs_labels_and_the_rest_do_not():
-    assert Supervised.needs_labels and not any(getattr(methods, n).needs_labels for n in NAMES if n != "Supervised")
+    assert [name for name in NAMES if "labels" in getattr(methods, name).needs] == ["Supervised"]
     unlabelled = Images(batch().x, None, tuple("abcdefghij"))
-    with pytest.raises(ValueError, match=r"Supervised needs labels and these pictures have none: .* data\.train"):
+    with pytest.raises(ValueError, match=r"Supervised: labels are needed, .*: take data\.train"):
         cl.fit(build("Supervised"), unlabelled, epochs=1, batch_size=2, device="cpu")
 
 

@@ -14,7 +14,8 @@ from torch import nn
 import course_lib as cl
 from course_lib.methods import Batch
 from course_lib.methods.pretext.relative_patch import RelativePatch, drop_channels, position_loss
-from course_lib.recipes import ENCODERS
+from course_lib.nets import Enlarged
+from course_lib.recipes import tiny_convnet
 
 
 def coordinates(n, size):
@@ -143,7 +144,7 @@ def test_it_learns_where_patches_lie():
         return accuracy_after(RelativePatch(encoder), data, epochs=10)
 
     torch.manual_seed(0)
-    untrained = held_out_accuracy(ENCODERS["convnet_tiny_enlarged"]().requires_grad_(False))  # only a head learns
-    trained = held_out_accuracy(ENCODERS["convnet_tiny_enlarged"]())
+    untrained = held_out_accuracy(Enlarged(tiny_convnet()).requires_grad_(False))  # only a head learns
+    trained = held_out_accuracy(Enlarged(tiny_convnet()))
     assert trained > 0.25, f"{trained:.1%} of places right, where a guess has 12.5 %"
     assert trained > untrained + 0.03, f"{trained:.1%} of places right, and {untrained:.1%} with an untrained encoder"

@@ -18,7 +18,7 @@ from course_lib.methods.pretext.video_color import VideoColorizer, copy_loss
 from course_lib.nets import convnet
 from course_lib.parts.lab import gray
 from course_lib.parts.propagation import propagate, similarity
-from course_lib.recipes import ENCODERS
+from course_lib.recipes import tiny_convnet
 
 
 def tiny(**options):
@@ -170,7 +170,7 @@ def test_track_is_propagate_in_eval_mode_and_changes_nothing():
 def test_it_learns_to_follow_things():
     clips = toybox.clips(140, frames=6)
     train, held_out = clips[:120], clips[120:]
-    method = VideoColorizer(Lightness(ENCODERS["convnet_tiny"]()), references=1)
+    method = VideoColorizer(Lightness(tiny_convnet()), references=1)
     before = evaluate_clips(method.track, held_out)
     run = cl.fit(method, train, epochs=3, batch_size=12, lr=3e-3, precision="float32", device="cpu")
     assert all(math.isfinite(loss) for loss in run["loss"])
