@@ -115,6 +115,9 @@ def fit(method: Method, images: Examples, *, epochs: float, batch_size: int = 25
         rates = set_rates(opt, step, steps, lr, max(1, round(warmup * steps)))
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             out = model(images.batch(index))
+        # Autocast forgets its half-precision copies of the weights only where the outermost autocast ends, and that is
+        # around the whole loop: without this, every step would see the first step's weights.
+        torch.clear_autocast_cache()
         opt.zero_grad(set_to_none=True)
         scaler.scale(out["loss"]).backward()
         scaler.unscale_(opt)

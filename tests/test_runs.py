@@ -1,20 +1,27 @@
 """A run from recipe to files, the files read back, the tables made of them, and the command line around it all."""
 
 import dataclasses
-import errno
 import hashlib
 import json
 import re
+import signal
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import course_lib as cl
 from course_lib import cli, recipes, runs, tables
 from course_lib.cli import app
 from course_lib.context import find_profile
+from course_lib.data.types import Dataset, Images
+from course_lib.methods import RotNet
+from course_lib.recipes import NAMES, Recipe
+from course_lib.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -27,151 +34,345 @@ def assets(data, tmp_path_factory):
     """The files of four smoke runs."""
     folder = tmp_path_factory.mktemp("assets")
     for name in ("untrained_vit", "untrained_convnet", "rotation", "byol"):
-        runs.run(name, data, "smoke", assets=folder)
+        Run(name, "toybox", "smoke", assets=folder).train(data)
     return folder
 
 
-def result(assets, name):
-    return json.loads((assets / "results" / "toybox-smoke" / f"{name}.json").read_text())
+def smoke(name, assets, seed=0):
+    return Run(name, "toybox", "smoke", seed, assets)
 
 
 def test_result_has_every_field(assets):
-    found = result(assets, "rotation")
-    assert found["name"] == "rotation" and found["data"] == "toybox" and found["profile"] == "smoke"
+    found = smoke("rotation", assets).result
+    assert (found["name"], found["data"], found["profile"], found["seed"]) == ("rotation", "toybox", "smoke", 0)
     assert found["recipe"]["method"] == "RotNet" and found["recipe"]["fit"]["epochs"] == 1
-    assert found["pictures_seen"] == 400 // 64 * 64
+    assert found["pictures_seen"] == 360 // 64 * 64, "pretrain is train: val is never trained on"
     assert found["seconds"] > 0 and found["versions"]["torch"] == torch.__version__.split("+")[0]
     assert set(found["measures"]) == set(found["untrained"]) >= {"knn_top1", "knn_top5", "linear_top1", "linear_top5",
                                                                  "rankme", "uniformity"}
     assert 0 <= found["measures"]["knn_top1"] <= found["measures"]["knn_top5"] <= 100
-    assert len(found["curve"]["loss"]) == len(found["curve"]["epoch"]) == 6
+    assert len(found["curve"]["loss"]) == len(found["curve"]["epoch"]) == 5
 
 
-def test_the_untrained_measures_are_those_of_the_baseline(assets):
-    assert result(assets, "rotation")["untrained"] == result(assets, "untrained_convnet")["measures"]
-    assert result(assets, "rotation")["measures"] != result(assets, "rotation")["untrained"]
+def test_the_seed_is_in_every_path(data, tmp_path, assets):
+    paths = {seed: [getattr(smoke("rotation", tmp_path, seed), f"{part}_path") for part in (
+        "result", "encoder", "heads", "resume")] for seed in (0, 1)}
+    assert len({*paths[0], *paths[1]}) == 8
+    other = smoke("rotation", assets, seed=1)
+    first = smoke("rotation", assets).result
+    second = other.train(data)
+    assert smoke("rotation", assets).result == first and second["seed"] == 1
+    assert second["files"]["encoder"]["sha256"] != first["files"]["encoder"]["sha256"]
+    assert second["untrained"] != first["untrained"], "the floor is the same encoder untrained, of the same seed"
+    for path in (other.result_path, other.encoder_path, other.heads_path):
+        path.unlink()
 
 
-def test_checkpoint_is_float16_with_the_encoders_keys_and_its_hash(assets, data):
-    found = result(assets, "rotation")
-    path = assets / found["checkpoint"]
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == found["sha256"]
-    state = load_file(path)
-    assert set(state) == set(recipes.build_encoder(recipes.recipe("rotation", "smoke")).state_dict())
-    assert {v.dtype for v in state.values() if v.is_floating_point()} == {torch.float16}
+def test_the_untrained_measures_are_those_of_the_baseline(assets, data, tmp_path):
+    known, floor = smoke("rotation", assets).result, smoke("untrained_convnet", assets).result["measures"]
+    assert known["untrained"] == floor != known["measures"]
+    alone = smoke("rotation", tmp_path).train(data)  # no baseline there, so it is measured
+    assert alone["untrained"] == floor
+    elsewhere = dataclasses.replace(data, source="another copy")
+    wrong = json.loads(smoke("untrained_convnet", assets).result_path.read_text()) | {"measures": {"linear_top1": 1.0}}
+    smoke("untrained_convnet", tmp_path).result_path.write_text(json.dumps(wrong))
+    assert smoke("rotation", tmp_path).measure(elsewhere)["untrained"] == floor, "a floor of other pictures is none"
 
 
-def test_whoever_loads_the_checkpoint_measures_the_same(assets, data):
-    encoder = runs.load_encoder("rotation", "toybox", "smoke", assets=assets)
-    measures = cl.evaluate(encoder, data).measures
-    assert {k: round(float(v), 3) for k, v in measures.items()} == result(assets, "rotation")["measures"]
+def test_weights_are_float16_with_their_names_and_hashes(assets):
+    run = smoke("rotation", assets)
+    for part, path in (("encoder", run.encoder_path), ("heads", run.heads_path)):
+        kept = run.result["files"][part]
+        assert assets / kept["path"] == path
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == kept["sha256"]
+        state = load_file(path)
+        assert {v.dtype for v in state.values() if v.is_floating_point()} == {torch.float16}
+    assert set(load_file(run.encoder_path)) == set(recipes.build_encoder(run.settings).state_dict())
+    assert set(load_file(run.heads_path)) == {"classifier.weight", "classifier.bias"}
+    assert smoke("untrained_vit", assets).result["files"] == {}, "an untrained encoder is built, not kept"
 
 
-def test_load_method_brings_the_heads_back(assets):
-    method = runs.load_method("byol", "toybox", "smoke", assets=assets)
-    fresh = recipes.build_method(recipes.recipe("byol", "smoke"))
-    heads = load_file(assets / "checkpoints" / "toybox-smoke" / "byol-heads.safetensors")
-    assert heads and not any(k.startswith(("encoder.", "teacher.")) for k in heads)
-    for name, value in heads.items():
-        torch.testing.assert_close(method.state_dict()[name], value.to(method.state_dict()[name].dtype))
-    assert not torch.equal(method.projector[0].weight, fresh.projector[0].weight)
+@pytest.mark.parametrize("name", ["rotation", "untrained_convnet"])
+def test_whoever_loads_the_encoder_measures_the_same(name, assets, data):
+    encoder = smoke(name, assets).encoder()
+    assert not encoder.training
+    assert runs.rounded(cl.evaluate(encoder, data).measures) == smoke(name, assets).result["measures"]
+
+
+@pytest.fixture(scope="module")
+def small():
+    return cl.load("toybox", limit=200)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in recipes.BASELINES])
+def test_a_method_comes_back_from_disk_as_it_was(name, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "evaluate", lambda *_, **__: cl.Report("none", {}, {}))
+    run = smoke(name, tmp_path)
+    result = run.train(small)
+    method = run.method()
     assert not method.training
+    assert runs.held_out(method, small, result["recipe"]["fit"]["batch_size"]) == result["pretext"]
 
 
-def test_train_or_load_prefers_shipped_weights_outside_smoke(data, tmp_path, monkeypatch):
-    short = recipes.Recipe("RotNet", "convnet_tiny", {}, {"epochs": 0.5, "batch_size": 64})
-    monkeypatch.setattr(runs, "recipe", lambda *_: short)
-    monkeypatch.setattr(runs, "untrained_measures", lambda *_: {})
+def test_a_method_of_other_classes_than_ten_comes_back(tmp_path):
+    x = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8)
+    some = Images(x, torch.arange(64) % 4, tuple("abcd"))
+    mine = Dataset("folder:/home/me/birds", some.without_labels(), some, some, some)
+    run = Run("supervised", mine.name, "smoke", assets=tmp_path)
+    run.train(mine)
+    assert run.method().classifier.out_features == 4
+    assert [r["name"] for r in runs.results(mine.name, "smoke", tmp_path)] == ["supervised"]
+    assert run.result["recipe"]["fit"]["batch_size"] == 64
+
+
+def test_few_pictures_make_a_smaller_batch_and_pictures_without_classes_are_not_measured(tmp_path):
+    plain = Images(torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8))
+    result = Run("simclr", "folder:mine", "smoke", assets=tmp_path).train(Dataset("folder:mine", *[plain] * 4))
+    assert result["recipe"]["fit"]["batch_size"] == 20 and result["measures"] == {} and result["pretext"]["loss"] > 0
+
+
+def test_only_the_encoder_may_be_kept(assets, tmp_path, data):
+    run = smoke("byol", assets)
+    result = run.result
+    lean = smoke("byol", tmp_path)
+    for path, content in ((lean.encoder_path, run.encoder_path.read_bytes()), (lean.result_path, json.dumps(
+            result | {"files": {"encoder": result["files"]["encoder"]}}).encode())):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    lean.encoder()
+    with pytest.raises(FileNotFoundError, match="only the encoder is kept, without its heads"):
+        lean.method()
+
+
+def short_rotation(monkeypatch):
+    """A laptop's recipe that takes a second."""
+    short = Recipe("rotation", RotNet, fit={"laptop": {"epochs": 0.5, "batch_size": 64}})
+    monkeypatch.setitem(recipes.RECIPES, "rotation", short)
+    monkeypatch.setitem(recipes.base.BACKBONES["convnet"], "laptop", recipes.tiny_convnet)
+
+
+def test_train_or_load_prefers_what_is_shipped_outside_smoke(data, tmp_path, monkeypatch):
+    short_rotation(monkeypatch)
     first, history = runs.train_or_load("rotation", data, "laptop", assets=tmp_path)
-    assert [log["step"] for log in history.logs] == [0, 1, 2], "without a checkpoint it should train"
-    runs.run("rotation", data, "laptop", assets=tmp_path)
+    assert [log["step"] for log in history.logs] == [0, 1], "without a result it should train"
+    Run("rotation", "toybox", assets=tmp_path).train(data)
     loaded, shipped = runs.train_or_load("rotation", data, "laptop", assets=tmp_path)
     torch.testing.assert_close(loaded.classifier.weight, first.classifier.weight, atol=1e-3, rtol=1e-3)
     assert shipped["accuracy"] == pytest.approx(history["accuracy"], abs=1e-5)
     assert shipped["loss"] == pytest.approx(history["loss"], abs=1e-5) and shipped.pictures == history.pictures
+    assert not loaded.training and not first.training
     for again in ({"train": True, "profile": "laptop"}, {"profile": "smoke"}):
         assert "step" in runs.train_or_load("rotation", data, assets=tmp_path, **again)[1].logs[0]
 
 
 def test_measuring_anew_restores_the_measures_and_keeps_the_rest(assets, data):
-    path = runs.files("rotation", "toybox", "smoke", assets=assets).result
-    before = result(assets, "rotation")
-    path.write_text(json.dumps(before | {"measures": {"linear_top1": 99.9}, "untrained": {}, "protocol": {}}))
-    assert runs.measure("rotation", data, "smoke", assets=assets) == before == result(assets, "rotation")
+    run = smoke("rotation", assets)
+    before = run.result
+    run.result_path.write_text(json.dumps(before | {"measures": {"linear_top1": 99.9}, "untrained": {}}))
+    assert run.measure(data) == before == run.result
     with pytest.raises(FileNotFoundError, match=r"there is no result .*course_lib run simclr --data toybox --profile"):
-        runs.measure("simclr", data, "smoke", assets=assets)
-
-
-def test_a_data_set_of_ones_own_is_found_where_it_was_written(data, tmp_path):
-    mine = dataclasses.replace(data, name="folder:/home/me/birds")
-    wrote = runs.run("untrained_convnet", mine, "smoke", assets=tmp_path)
-    assert runs.results(mine.name, "smoke", tmp_path) == [wrote]
-    assert runs.load_result("untrained_convnet", mine.name, "smoke", assets=tmp_path) == wrote
-    runs.load_encoder("untrained_convnet", mine.name, "smoke", assets=tmp_path)
+        smoke("simclr", assets).measure(data)
 
 
 def test_a_killed_run_goes_on_and_leaves_nothing_behind(data, tmp_path, monkeypatch, assets):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    resume = runs.files("rotation", "toybox", "smoke", assets=tmp_path).resume
+    run = smoke("rotation", tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runs, "_measured", killed)
-        runs.run("rotation", data, "smoke", assets=tmp_path)
-    assert resume.exists()
-    found = runs.run("rotation", data, "smoke", assets=tmp_path)
-    assert found["sha256"] == result(assets, "rotation")["sha256"], "the resumed run should end with the same weights"
-    assert not resume.exists()
+        patch.setattr(Run, "_measures", killed)
+        run.train(data)
+    assert run.resume_path.exists() and not run.exists
+    assert run.train(data)["files"]["encoder"]["sha256"] == smoke("rotation", assets).result["files"]["encoder"][
+        "sha256"], "the resumed run should end with the same weights"
+    assert not run.resume_path.exists()
 
+
+def test_a_second_run_of_the_same_name_says_so_and_stops(data, tmp_path):
+    run = smoke("rotation", tmp_path)
+    with runs.claim(run.resume_path), pytest.raises(ValueError, match=r"rotation-toybox-smoke-seed0\.pt is in use by"):
+        run.train(data)
+    with runs.claim(run.resume_path):
+        smoke("untrained_vit", tmp_path).train(data)  # another name goes on
+
+
+def test_weights_that_break_after_the_last_step_or_in_float16_touch_nothing(data, tmp_path, assets, monkeypatch):
+    run = smoke("rotation", tmp_path)
+    run.train(data)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.suffix in (".json", ".safetensors")}
+    fit = runs.fit
+    for value in (float("nan"), 1e6):  # the second is finite in float32 alone
+        def broken(method, *args, value=value, **kwargs):
+            history = fit(method, *args, **kwargs)
+            with torch.no_grad():
+                method.classifier.bias.fill_(value)
+            return history
+
+        monkeypatch.setattr(runs, "fit", broken)
+        with pytest.raises(FloatingPointError, match=r"classifier\.bias is not finite"):
+            run.train(data)
+        run.resume_path.unlink()
+        assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_disk_that_is_full_between_two_files_leaves_all_as_they_were(data, tmp_path):
+    run = smoke("rotation", tmp_path)
+    run.train(data)
+    before = {path: path.read_bytes() for path in (run.result_path, run.encoder_path, run.heads_path)}
+    assert len(before[run.heads_path]) < 3000 < len(before[run.encoder_path])
+    script = textwrap.dedent(f"""
+        import resource, signal
+        from pathlib import Path
+        import course_lib as cl
+        from course_lib import runs
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        keep = runs.Run._keep
+        def little_room(self, *args):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+            keep(self, *args)
+        runs.Run._keep = little_room
+        try:
+            runs.Run("rotation", "toybox", "smoke", assets=Path({str(tmp_path)!r})).train(cl.load("toybox", limit=400))
+        except OSError as error:
+            print("one sentence:", error)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert "one sentence: " in done.stdout and "cannot write" in done.stdout
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_that_is_killed_while_it_trains_goes_on(tmp_path):
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        import course_lib as cl
+        from course_lib import runs, train
+        train.fit.__kwdefaults__["save_every"] = 0.0
+        run = runs.Run("rotation", "toybox", "smoke", assets=Path({str(tmp_path)!r}))
+        print(run.train(cl.load("toybox", limit=400))["files"]["encoder"]["sha256"])
+    """)
+    whole = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    run = smoke("rotation", tmp_path)
+    run.result_path.unlink()
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        for _ in iter(lambda: not run.resume_path.exists() and child.poll() is None, False):
+            pass
+        child.send_signal(signal.SIGKILL)
+    again = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert again.stdout == whole.stdout
+
+
+# reading what is wrong
 
 def test_checkpoint_of_another_architecture(assets):
+    path = smoke("rotation", assets).encoder_path
     with pytest.raises(ValueError, match=r"checkpoint of another architecture than this ConvNet: .* there and .* here"):
-        runs.load_weights(cl.nets.convnet((8, 8, 8), 16), assets / "checkpoints/toybox-smoke/rotation.safetensors")
+        runs.load_weights(cl.nets.convnet((8, 8, 8), 16), path)
     with pytest.raises(ValueError, match="another architecture than this ViT: it lacks"):
-        runs.load_weights(cl.nets.vit(dim=16, depth=1), assets / "checkpoints/toybox-smoke/rotation.safetensors")
+        runs.load_weights(cl.nets.vit(dim=16, depth=1), path)
 
 
-def test_checkpoint_cut_short_or_missing(assets, tmp_path):
-    whole = (assets / "checkpoints/toybox-smoke/rotation.safetensors").read_bytes()
+def test_checkpoint_that_is_cut_altered_or_missing(assets, tmp_path):
+    path = smoke("rotation", assets).encoder_path
+    whole = path.read_bytes()
     (tmp_path / "short.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is not a whole safetensors file"):
         runs.load_weights(cl.nets.convnet(), tmp_path / "short.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*python -m course_lib run"):
-        runs.load_encoder("simclr", "toybox", "laptop", assets=tmp_path)
+    try:
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ValueError, match=r"is not the file that its result was measured from \(its sha256 differs"):
+            smoke("rotation", assets).encoder()
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*python -m course_lib run"):
+            smoke("rotation", assets).encoder()
+    finally:
+        path.write_bytes(whole)
 
 
-def test_full_disk_while_saving_leaves_no_half_written_result(data, tmp_path, monkeypatch):
-    def full(path, write):
-        raise OSError(errno.ENOSPC, f"cannot write {path}: the disk is full")
+def test_a_checkpoint_of_whole_numbers_is_refused(tmp_path):
+    net = cl.nets.convnet((8,), 16)
+    state = {k: v.to(torch.int32) if v.ndim == 4 else v for k, v in net.state_dict().items()}
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "whole.safetensors")
+    with pytest.raises(ValueError, match=r"is torch\.int32 there and torch\.float32 here"):
+        runs.load_weights(net, tmp_path / "whole.safetensors")
 
-    monkeypatch.setattr(runs, "write_text", full)
-    with pytest.raises(OSError, match="the disk is full"):
-        runs.run("untrained_vit", data, "smoke", assets=tmp_path)
-    assert not list(tmp_path.rglob("*.json"))
+
+def test_a_broken_result_is_named(assets, tmp_path):
+    run = smoke("rotation", tmp_path)
+    run.result_path.parent.mkdir(parents=True)
+    run.result_path.write_text('{"name": "rot')
+    for read in (lambda: run.result, lambda: runs.results("toybox", "smoke", tmp_path)):
+        with pytest.raises(ValueError, match=r"rotation-seed0\.json is no whole result"):
+            read()
+
+
+def test_what_was_logged_at_some_steps_alone_is_kept_where_it_was(tmp_path, monkeypatch):
+    logs = [{"step": i, "epoch": i / 4, "lr": 1.0, "loss": float(i)} | ({"odd": 1.0} if i % 2 else {}) for i in range(4)]
+    curve = runs.thin(runs.History(logs, 1.0, 4))
+    assert curve == {"epoch": [0.0, 0.25, 0.5, 0.75], "loss": [0.0, 1.0, 2.0, 3.0], "odd": [None, 1.0, None, 1.0]}
+    monkeypatch.setattr(Run, "result", {"curve": curve, "seconds": 1.0, "pictures_seen": 4})
+    assert smoke("rotation", tmp_path).history["odd"] == [1.0, 1.0]
 
 
 def test_what_a_method_learned_is_tried_on_pictures_it_has_not_seen(assets, data):
-    found = result(assets, "rotation")["pretext"]
+    found = smoke("rotation", assets).result["pretext"]
     assert set(found) == {"loss", "accuracy"} and 0 <= found["accuracy"] <= 1
-    assert result(assets, "untrained_convnet")["pretext"] == {}
-    method = recipes.build_method(recipes.recipe("rotation", "smoke"))
-    assert runs.held_out(method, data, 64) == runs.held_out(method, data, 64), "nothing random may be left in it"
-    trained = runs.load_method("rotation", "toybox", "smoke", assets=assets)
-    assert runs.held_out(trained, data, 64)["accuracy"] == pytest.approx(found["accuracy"], abs=0.01)
+    assert smoke("untrained_convnet", assets).result["pretext"] == {}
+    method = smoke("rotation", assets).method()
+    seen = []
+    method.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    runs.held_out(method, data, 20)
+    shown = torch.cat([batch.x for batch in seen])
+    assert len(shown) == len(data.val) == 40 and all(batch.index is None and batch.y is None for batch in seen)
+    assert torch.equal(shown.flatten(1).long().sum(1).sort().values, data.val.x.flatten(1).long().sum(1).sort().values)
+
+
+def test_a_method_that_remembers_pictures_is_tried_on_those(data):
+    class Remembers(RotNet):
+        remembers_pictures = True
+
+        def loss(self, batch):
+            assert torch.equal(batch.x, data.pretrain.x[batch.index])
+            return super().loss(batch)
+
+    assert runs.held_out(Remembers(recipes.tiny_convnet()), data, 64)["loss"] > 0
 
 
 def test_a_method_of_clips_is_also_measured_by_what_it_follows(data, tmp_path):
-    found = runs.run("video_color", data, "smoke", assets=tmp_path)["pretext"]
+    found = smoke("video_color", tmp_path).train(data)["pretext"]
     assert set(found) == {"loss", "accuracy", "J", "F", "copy_J", "copy_F"}
     assert 0 < found["J"] < 1
 
 
+# what is shipped
+
+SHIPPED = sorted(runs.ASSETS.glob("results/*/*.json"))
+
+
 def test_shipped_results_are_of_todays_recipes():
-    for path in runs.ASSETS.glob("results/*/*.json"):
+    for path in SHIPPED:
         found = json.loads(path.read_text())
-        today = recipes.recipe(found["name"], found["profile"])
-        assert found["recipe"] == {"method": today.method, "encoder": today.encoder, "options": dict(today.options),
-                                   "fit": dict(today.fit)}, f"{path.name} was made by another recipe: run it again"
+        today = json.loads(json.dumps(dataclasses.asdict(recipes.recipe(found["name"], found["profile"]))))
+        from_data = {"classes": found["recipe"]["options"].get("classes")} if "classes" in found["recipe"][
+            "options"] else {}
+        today["options"] |= from_data
+        assert found["recipe"] == today, f"{path.name} was made by another recipe: run it again"
+
+
+def test_every_shipped_result_reads_back():
+    for path in SHIPPED:
+        found = json.loads(path.read_text())
+        run = Run(found["name"], found["data"], found["profile"], found["seed"])
+        assert run.result_path == path
+        for part in found["files"].values():
+            file = runs.ASSETS / part["path"]
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == part["sha256"], path.name
+            assert file.stat().st_size < 16e6, f"{file.name} is too large to ship"
+
+
+@pytest.mark.parametrize("name", ["simclr", "mae", "split_brain", "supervised", "inpainting"])
+def test_shipped_methods_load(name):
+    method = Run(name).method()
+    assert type(method).__name__ == recipes.recipe(name).method and not method.training
 
 
 # tables
@@ -182,7 +383,7 @@ def test_results_table_sorts_and_formats(assets, monkeypatch):
     assert [row[0] for row in table.rows[:2]] == first
     assert {row[0] for row in table.rows[2:]} == {"rotation", "BYOL"}
     for row in table.rows[2:]:
-        found = result(assets, row[0].lower())
+        found = smoke(row[0].lower(), assets).result
         gain = found["measures"]["linear_top1"] - found["untrained"]["linear_top1"]
         assert row[1] == f"{found['measures']['linear_top1']:.1f} %" and row[2] == f"{gain:+.1f}"
     assert str(table).count("\n") == 5 and "<table>" in table._repr_html_()
@@ -190,69 +391,110 @@ def test_results_table_sorts_and_formats(assets, monkeypatch):
 
 def linear(assets, title):
     names = {title: name for name, title in recipes.TITLES.items()}
-    return result(assets, names[title])["measures"]["linear_top1"]
+    return smoke(names[title], assets).result["measures"]["linear_top1"]
 
 
-def test_readme_is_filled_and_disagreement_is_found(assets, tmp_path, monkeypatch):
-    (tmp_path / "README.md").write_text("before\n<!-- table: results -->\nold\n<!-- end table -->\nafter\n")
-    shown = tables.results_table("toybox", "smoke", assets=assets)
-    monkeypatch.setattr(tables, "results_table", lambda **_: shown)
-    assert tables.fill_readme(tmp_path, write=False) == ["results"]
-    assert "old" in (tmp_path / "README.md").read_text()
-    assert tables.fill_readme(tmp_path) == ["results"]
-    assert (tmp_path / "README.md").read_text() == (
-        f"before\n<!-- table: results -->\n{shown}\n<!-- end table -->\nafter\n")
-    assert tables.fill_readme(tmp_path) == []
-
-
-def test_notebook_table_that_differs_from_its_files_is_found(assets, tmp_path):
-    shown = tables.results_table("toybox", "smoke", names=("byol", "untrained_vit"), assets=assets)
-    assert len(shown.rows) == 2
-    (tmp_path / "assets").symlink_to(assets)
-    (tmp_path / "notebooks").mkdir()
+def a_course(folder, assets, shown):
+    """A README and two notebooks that show a table, one of them wrongly."""
+    (folder / "README.md").write_text("before\n<!-- table: results -->\nold\n<!-- end table -->\nafter\n")
+    (folder / "assets").symlink_to(assets)
+    (folder / "notebooks").mkdir()
     source = '# table\ncl.tables.results_table("toybox", "smoke",\n    names=("byol", "untrained_vit"))'
     for name, text in {"right": str(shown), "wrong": str(shown).replace("%", "percent")}.items():
         output = {"output_type": "execute_result", "data": {"text/html": shown._repr_html_(), "text/plain": text}}
         cell = {"cell_type": "code", "source": source.splitlines(keepends=True), "outputs": [output]}
-        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps({"cells": [cell]}))
-    assert tables.fill_notebooks(tmp_path, write=False) == ["notebooks/wrong.ipynb"]
-    assert tables.fill_notebooks(tmp_path) == ["notebooks/wrong.ipynb"]
-    assert tables.fill_notebooks(tmp_path) == []
+        (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps({"cells": [cell]}))
+
+
+@pytest.fixture
+def course(assets, tmp_path, monkeypatch):
+    shown = tables.results_table("toybox", "smoke", names=("byol", "untrained_vit"), assets=assets)
+    assert len(shown.rows) == 2
+    a_course(tmp_path, assets, shown)
+    make = tables.results_table
+    monkeypatch.setattr(tables, "results_table", lambda *args, **given: make(*args, **given) if args else shown)
+    return tmp_path, shown
+
+
+def test_tables_are_filled_and_disagreement_is_found(course):
+    root, shown = course
+    old = (root / "README.md").read_text()
+    assert tables.fill(root, write=False) == ["README.md: results", "notebooks/wrong.ipynb"]
+    assert (root / "README.md").read_text() == old
+    assert tables.fill(root) == ["README.md: results", "notebooks/wrong.ipynb"]
+    assert (root / "README.md").read_text() == (
+        f"before\n<!-- table: results -->\n{shown}\n<!-- end table -->\nafter\n")
+    assert tables.fill(root) == []
+
+
+@pytest.mark.parametrize("text", [
+    "<!-- table: results -->\nold\n\nmuch that is written by hand\n",
+    "<!-- table: results -->\n<!-- table: results -->\n<!-- end table -->\n",
+    "<!-- end table -->\n", "<!-- table: resluts -->\n<!-- end table -->\n"])
+def test_marks_that_do_not_pair_are_refused_and_nothing_is_written(course, text):
+    root, _ = course
+    before = {path: path.read_text() for path in root.glob("notebooks/*")}
+    (root / "README.md").write_text(text)
+    with pytest.raises(ValueError, match=r"README\.md has <!-- .* --> where it does not fit: write"):
+        tables.fill(root)
+    assert (root / "README.md").read_text() == text and {path: path.read_text() for path in before} == before
 
 
 def test_the_projects_own_tables_agree_with_their_files():
-    root = runs.ASSETS.parent
-    assert tables.fill_readme(root, write=False) == [], "run `python -m course_lib tables`"
-    assert tables.fill_notebooks(root, write=False) == [], "run `python -m course_lib tables`"
+    assert tables.fill(runs.ASSETS.parent, write=False) == [], "run `python -m course_lib tables`"
 
 
-def test_every_shipped_checkpoint_has_the_hash_of_its_result():
-    for path in runs.ASSETS.glob("results/*/*.json"):
-        found = json.loads(path.read_text())
-        if found["checkpoint"]:
-            checkpoint = runs.ASSETS / found["checkpoint"]
-            assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() == found["sha256"], path.name
-            assert checkpoint.stat().st_size < 16e6, f"{checkpoint.name} is too large to ship"
+def test_a_table_is_of_the_first_seed(assets, data):
+    other = smoke("rotation", assets, seed=1)
+    before = str(tables.results_table("toybox", "smoke", assets=assets))
+    other.train(data)
+    assert str(tables.results_table("toybox", "smoke", assets=assets)) == before
+    for path in (other.result_path, other.encoder_path, other.heads_path):
+        path.unlink()
 
 
 # command line
 
+def invoke(command, *arguments, assets):
+    return CliRunner().invoke(app, [command, *arguments, "--data", "toybox", "--assets", str(assets)])
+
+
 def test_measure_takes_baselines_first_and_all_by_default(assets, data, monkeypatch):
     order = []
-    monkeypatch.setattr(cli, "load", lambda *_, **__: data)
-    monkeypatch.setattr(runs, "measure", lambda name, *_, **__: order.append(name) or result(assets, name))
-    done = CliRunner().invoke(app, ["measure", "--data", "toybox", "--profile", "smoke", "--assets", str(assets)])
+    monkeypatch.setattr(cli, "load", lambda *_, **given: data if given["limit"] == 1000 else pytest.fail("not smoke's"))
+    monkeypatch.setattr(Run, "measure", lambda self, _: order.append(self.name) or self.result)
+    done = invoke("measure", "--profile", "smoke", assets=assets)
     assert done.exit_code == 0, done.output
     assert order == ["untrained_convnet", "untrained_vit", "byol", "rotation"]
+    order.clear()
+    assert invoke("measure", "byol", "--profile", "smoke", assets=assets).exit_code == 0 and order == ["byol"]
+
+
+@pytest.mark.parametrize("arguments", [["--profile", "smkoe"], ["byoll", "--profile", "smoke"],
+                                       ["vicreg", "--profile", "smoke"]])
+def test_measure_of_nothing_is_told(arguments, assets):
+    done = invoke("measure", *arguments, assets=assets)
+    assert done.exit_code == 1 and re.search("did you mean|there is no such result", done.output)
 
 
 def test_run_writes_files_and_says_what_it_measured(tmp_path):
-    arguments = ["run", "rotation", "--data", "toybox", "--profile", "smoke", "--assets", str(tmp_path)]
-    done = CliRunner().invoke(app, arguments)
+    done = invoke("run", "rotation", "--profile", "smoke", assets=tmp_path)
     assert done.exit_code == 0, done.output
-    assert re.search(r"rotation {2}\d+ s {2}knn_top1 \d", done.output)
-    assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["rotation-heads.safetensors", "rotation.json",
-                                                             "rotation.safetensors"]
+    assert re.search(r"rotation \(seed 0\) {2}\d+ s {2}knn_top1 \d", done.output)
+    assert sorted(p.name for p in tmp_path.rglob("*.*") if p.suffix != ".lock") == [
+        "rotation-seed0-heads.safetensors", "rotation-seed0.json", "rotation-seed0.safetensors"]
+
+
+def test_run_trains_every_seed_that_is_wanted(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(Run, "train", lambda self, _: trained.append((self.name, self.seed)) or {
+        "name": self.name, "seed": self.seed, "seconds": 0, "measures": {}})
+    monkeypatch.setattr(recipes, "seeds", lambda name: range(2))
+    assert invoke("run", "rotation", "mae", "--profile", "smoke", assets=tmp_path).exit_code == 0
+    assert trained == [("rotation", 0), ("rotation", 1), ("mae", 0), ("mae", 1)]
+    trained.clear()
+    invoke("run", "rotation", "--profile", "smoke", "--seed", "5", assets=tmp_path)
+    assert trained == [("rotation", 5)]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -276,8 +518,7 @@ def test_doctor_says_what_the_machine_is():
 
 
 def test_tables_check_fails_where_tables_disagree(monkeypatch):
-    monkeypatch.setattr(tables, "fill_readme", lambda root, write: ["results"])
-    monkeypatch.setattr(tables, "fill_notebooks", lambda root, write: [])
+    monkeypatch.setattr(tables, "fill", lambda root, write: ["README.md: results"])
     done = CliRunner().invoke(app, ["tables", "--check"])
     assert done.exit_code == 1 and "README.md: results differs from its files" in done.output
 
