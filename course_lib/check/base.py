@@ -154,6 +154,7 @@ def exercise(
     stopped: Mapping[str, str] | None = None,
     given: str = "",
     what: str = "your answer",
+    returns: str = "a, b",
     holds: str = "equals a slow reference",
     otherwise: str = "another value than the slow reference",
     tolerance: float = TOLERANCE,
@@ -171,7 +172,8 @@ def exercise(
     limits: property -> function(student's function) -> (got, wanted) or (got, wanted, what to say if they differ).
     gradients, stopped: name of an argument of the reference, a tensor or a module -> why it needs a gradient, the same
       as the reference's, or why it must get none.
-    what: the answer's name in sentences. holds: the property's name where all values agree.
+    what: the answer's name in sentences. returns: the names of its parts, where it is a tuple.
+    holds: the property's name where all values agree. otherwise: the sentence where they do not, before both values.
     """
     slips, look, limits = slips or {}, look or {}, limits or {}
     gradients, stopped = gradients or {}, stopped or {}
@@ -186,7 +188,8 @@ def exercise(
             yield sentence
         if (gradients or stopped) and not isinstance(got[0], (Tensor, tuple)):
             raise Wrong(f"{what} must be a tensor, and it is a {type(got[0]).__name__}")
-        _compare(got, tries, reference, variants(reference, slips, together), otherwise, tolerance, what)
+        _compare(got, tries, reference, variants(reference, slips, together), otherwise, tolerance, what,
+                 returns)
         yield holds
         for sentence, limit in limits.items():
             found, wanted, *why = limit(student)
@@ -242,6 +245,15 @@ def afterwards(count: Callable[..., int] | None = None, *, what: str = "losses",
     return {sentence: {"after": change} for sentence, change in slips.items()}
 
 
+def hard_coded(reference: Callable, values: Iterable[float], what: str = "temperature") -> dict[str, Callable]:
+    """Slips for `exercise`: the reference's last argument is not used, and one of these values is in its place."""
+    def always(value: float) -> Callable:
+        return lambda *case: reference(*case[:-1], value)
+
+    return {f"your {what} is always {value}: use the one that your function is given": always(value)
+            for value in values}
+
+
 def together(slips: Iterable[str], least: int = 1, most: int | None = None) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every set of `least` to `most` (all) of the slips, small sets first, each after the sentence to tell.
 
@@ -263,16 +275,16 @@ def agree(student: Callable, cases: Sequence[tuple], reference: Callable,
     """
     got = [student(*case) for case in cases]
     pairs = mistakes.items() if isinstance(mistakes, Mapping) else mistakes
-    _compare(got, cases, reference, pairs, otherwise, tolerance, "your answer")
+    _compare(got, cases, reference, pairs, otherwise, tolerance)
 
 
 def _compare(got: Sequence, cases: Sequence[tuple], reference: Callable, mistakes: Iterable[tuple[str, Callable]],
-             otherwise: str, tolerance: float, what: str) -> None:
+             otherwise: str, tolerance: float, what: str = "your answer", returns: str = "a, b") -> None:
     """Raise Wrong unless the values are the reference's: first with the name of a mistake, if one explains them all."""
     cases = [_precise(case) for case in cases]
     wanted = [reference(*case) for case in cases]
     for g, w in zip(got, wanted, strict=True):
-        _same_kind(g, w, what)
+        _same_kind(g, w, what, returns)
     if all(close(g, w, tolerance) for g, w in zip(got, wanted, strict=True)):
         return
     for sentence, mistake in mistakes:
@@ -289,10 +301,10 @@ def _compare(got: Sequence, cases: Sequence[tuple], reference: Callable, mistake
     raise Wrong(f"{otherwise}: {_show(g)} where {_show(w)} is right")
 
 
-def _same_kind(got: Any, wanted: Any, what: str) -> None:
+def _same_kind(got: Any, wanted: Any, what: str, returns: str) -> None:
     """Raise Wrong where one is a tuple and the other is not, or where a part is no number and no tensor."""
     if isinstance(wanted, tuple) and (not isinstance(got, (tuple, list)) or len(got) != len(wanted)):
-        raise Wrong(f"{len(wanted)} values are wanted, as in `return a, b`, and {what} is a {type(got).__name__}")
+        raise Wrong(f"{len(wanted)} values are wanted: end with `return {returns}`")
     if not isinstance(wanted, tuple) and isinstance(got, tuple):
         raise Wrong(f"{what} must be a single value, and it is a tuple")
     for part, right in zip(_parts(got) if isinstance(wanted, tuple) else [got], _parts(wanted), strict=True):
@@ -361,7 +373,7 @@ def _gradients(student: Callable, reference: Callable, case: tuple, gradients: M
             if g is None or not g.any():
                 raise Wrong(f"the value is right, but no gradient reaches {name}: {why}")
             if (g - w).abs().max() > 1e-3 * w.abs().max() + 1e-6:
-                raise Wrong(f"the value is right, but the gradient of {name} is not; is a part of it detached? {why}")
+                raise Wrong(f"the value is right, but the gradient of {name} is not: {why}")
     for name, why in stopped.items():
         gradient_reaches(loss, leaves[name], name, wanted=False, why=why)
     if gradients:
