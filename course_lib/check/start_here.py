@@ -103,7 +103,8 @@ def _longer(f: Callable) -> tuple:
 _INF = "exp of a dot product overflows, and votes become {}: scale every vector to length 1 first".format
 
 knn_vote = exercise(
-    "knn_vote", _vote, lambda: [_ballot(1, 40, 0.07), _ballot(5, 40, 0.07), _ballot(24, 80, 0.3), _ballot(8, 400, 0.07)],
+    "knn_vote", _vote,
+    lambda: [_ballot(1, 40, 0.07), _ballot(5, 40, 0.07), _ballot(24, 40, 2.0), _ballot(8, 400, 0.07)],
     slips={
         "you return the numbers of pictures in the bank: look up their labels": {"elect": lambda votes, best: best[0]},
         "you return places among the k neighbours, from 0 to k − 1: look up the labels of these pictures":
