@@ -35,33 +35,43 @@ with a sentence at the first that does not. `function`, `agree`, `number`, `tens
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import itertools
-import linecache
 import math
-import random
-import traceback
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from course_lib.check.answers import (
+    TOLERANCE,
+    Call,
+    NotAttempted,
+    Spy,
+    Wrong,
+    apart,
+    as_number,
+    close,
+    function,
+    in_words,
+    is_empty,
+    is_unchanged,
+    number,
+    parts,
+    random_numbers_kept,
+    settings_kept,
+    show,
+    tensor,
+)
+
+__all__ = ["CHECKERS", "Call", "Checker", "Expected", "NotAttempted", "Spy", "Verdict", "Wrong", "afterwards", "agree",
+           "checker", "close", "exercise", "function", "gradient_reaches", "hard_coded", "is_empty", "number",
+           "predicted", "prediction", "tensor", "together", "variants"]
+
 MARKS = {"passed": "✓", "wrong": "✗", "waiting": "…"}
-TOLERANCE = 1e-4  # relative and absolute: float32 sums in any order agree within it, mistakes do not
 CHECKERS: list[Checker] = []  # every checker that was made, in order
-
-
-class Wrong(Exception):
-    """Raised by a checker where a property fails, with the sentence that the student reads."""
-
-
-class NotAttempted(Exception):
-    """Raised where the answer is still empty; the message, if any, says what is missing."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -113,7 +123,7 @@ class Checker:
                 raise NotAttempted
             if self.given and is_unchanged(answer, self.given):
                 raise NotAttempted("this is the code as it was given. Find a mistake in it and repair it")
-            with _random_numbers_kept(), _settings_kept(), torch.inference_mode(False), torch.enable_grad():
+            with random_numbers_kept(), settings_kept(), torch.inference_mode(False), torch.enable_grad():
                 torch.set_default_dtype(torch.float32)
                 torch.manual_seed(0)
                 held = list(self.check(answer, *args, **kwargs))
@@ -195,14 +205,16 @@ def exercise(
             found, wanted, *why = limit(student)
             if not close(found, wanted, tolerance):
                 said = why[0] if why else f"this should hold, and does not: {sentence}"
-                raise Wrong(f"{said} ({what} gives {_show(found)} where {_show(wanted)} is right)")
+                raise Wrong(f"{said} ({what} gives {apart(found, wanted)})")
             yield sentence
         if gradients or stopped:
             yield from _gradients(student, reference, cases()[0], gradients, stopped)
 
-    return Checker(
+    made = Checker(
         name, check, module=reference.__module__, about=reference.__doc__, given=given,
         right=lambda: reference, wrong=lambda: dict(variants(reference, slips)))
+    made.cases = cases
+    return made
 
 
 def variants(reference: Callable, slips: Mapping[str, Mapping[str, Any] | Callable], most: int = 1
@@ -291,14 +303,14 @@ def _compare(got: Sequence, cases: Sequence[tuple], reference: Callable, mistake
         if all(close(g, mistake(*case), tolerance, nan=True) for g, case in zip(got, cases, strict=True)):
             raise Wrong(sentence)
     g, w = next((g, w) for g, w in zip(got, wanted, strict=True) if not close(g, w, tolerance))
-    for part, right in zip(_parts(g), _parts(w), strict=True):
+    for part, right in zip(parts(g), parts(w), strict=True):
         if isinstance(right, Tensor) and right.ndim:
             part = tensor(part, right.shape, what)
             if part.isfinite().logical_not().any() and right.isfinite().all():
-                raise Wrong(f"{what} holds values that are not finite: {_show(part)}")
+                raise Wrong(f"{what} holds values that are not finite: {show(part)}")
         elif torch.as_tensor(right).isfinite():
             number(part, what)
-    raise Wrong(f"{otherwise}: {_show(g)} where {_show(w)} is right")
+    raise Wrong(f"{otherwise}: {apart(g, w)}")
 
 
 def _same_kind(got: Any, wanted: Any, what: str, returns: str) -> None:
@@ -307,15 +319,11 @@ def _same_kind(got: Any, wanted: Any, what: str, returns: str) -> None:
         raise Wrong(f"{len(wanted)} values are wanted: end with `return {returns}`")
     if not isinstance(wanted, tuple) and isinstance(got, tuple):
         raise Wrong(f"{what} must be a single value, and it is a tuple")
-    for part, right in zip(_parts(got) if isinstance(wanted, tuple) else [got], _parts(wanted), strict=True):
+    for part, right in zip(parts(got) if isinstance(wanted, tuple) else [got], parts(wanted), strict=True):
         if isinstance(right, Tensor) and right.ndim:
             tensor(part, None, what)
         elif not isinstance(part, Tensor):
-            _float(part, what)
-
-
-def _parts(value: Any) -> Sequence:
-    return value if isinstance(value, (tuple, list)) else [value]
+            as_number(part, what)
 
 
 def _precise(case: tuple) -> tuple:
@@ -361,7 +369,7 @@ def _gradients(student: Callable, reference: Callable, case: tuple, gradients: M
     arguments = dict(zip(names, case, strict=True))
     leaves = {name: list(arguments[name].parameters()) if isinstance(arguments[name], nn.Module) else [arguments[name]]
               for name in watched}
-    loss, right = (sum(part.double().square().sum() if part.ndim else part for part in _parts(out))
+    loss, right = (sum(part.double().square().sum() if part.ndim else part for part in parts(out))
                    for out in (student(*case), reference(*_precise(case))))
     if gradients and not loss.requires_grad:
         raise Wrong("the value is right, but no gradient comes out of it: nothing would be learned. "
@@ -380,222 +388,6 @@ def _gradients(student: Callable, reference: Callable, case: tuple, gradients: M
         yield f"a gradient to {' and '.join(gradients)}"
     if stopped:
         yield f"no gradient to {' and '.join(stopped)}"
-
-
-# --- what a student's code gives to others ----------------------------------------------------------------------------
-
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """One call of a `Spy`: input and output, whether it was in train mode, and whether gradients were on."""
-
-    input: Tensor
-    output: Tensor
-    training: bool
-    grad: bool
-
-
-class Spy(nn.Module):
-    """A head, an encoder or views, and a record of how the student's code called them.
-
-    inner: the module or function of one tensor that does the work. `calls` holds the calls of the last time that the
-    student's function ran, and of nobody else: a reference may call a spy as it likes. `maps` is recorded like a call.
-    """
-
-    def __init__(self, inner: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.inner = inner
-        self.calls: list[Call] = []
-        self.recording = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        training, grad, before = self.training, torch.is_grad_enabled(), x.clone() if isinstance(x, Tensor) else x
-        output = self.inner(x)
-        if self.recording:
-            self.calls.append(Call(before, output.clone(), training, grad))
-        return output
-
-    def maps(self, x: Tensor) -> Tensor:
-        return self(x)
-
-    @property
-    def inputs(self) -> list[Tensor]:
-        return [call.input for call in self.calls]
-
-    @property
-    def outputs(self) -> list[Tensor]:
-        return [call.output for call in self.calls]
-
-    def replay(self, *inputs: Tensor) -> Tensor:
-        """All that the student's code got from it, in one tensor; of these inputs where it did not call."""
-        return torch.cat(self.outputs or [self(x) for x in inputs])
-
-
-# --- the student's function -------------------------------------------------------------------------------------------
-
-def is_empty(answer: Any) -> bool:
-    """Whether an answer is still `...` or None."""
-    return answer is None or answer is ...
-
-
-def is_unchanged(answer: Any, given: str) -> bool:
-    """Whether a function is still the one in the source `given`, whatever its comments and blank lines."""
-    code = getattr(answer, "__code__", None)
-    if not isinstance(code, types.CodeType):
-        return False
-    module = compile(inspect.cleandoc(given), "<given>", "exec", dont_inherit=True)
-    return any(isinstance(part, types.CodeType) and _same_code(part, code) for part in module.co_consts)
-
-
-def _same_code(a: types.CodeType, b: types.CodeType) -> bool:
-    a_has, b_has = ((code.co_code, code.co_names, code.co_varnames, len(code.co_consts)) for code in (a, b))
-    return a_has == b_has and all(
-        _same_code(x, y) if isinstance(x, types.CodeType) and isinstance(y, types.CodeType) else x == y
-        for x, y in zip(a.co_consts, b.co_consts, strict=True))
-
-
-def function(answer: Any) -> Callable:
-    """The student's function, made safe: it may raise, exit, return nothing, or change its arguments or settings.
-
-    What it raises becomes `Wrong`, with the line; NotImplementedError, None, `...` and code that stumbles over a `...`
-    become `NotAttempted`. Tensors are copied before each call, also inside containers; gradients flow through the copy.
-    A `Spy` among the arguments records this call.
-    """
-    if not callable(answer):
-        raise Wrong(f"a function is wanted here, and this is a {type(answer).__name__}: "
-                    "give its name, without calling it")
-
-    def student(*args, **kwargs):
-        spies = [value for value in (*args, *kwargs.values()) if isinstance(value, Spy)]
-        for spy in spies:
-            spy.calls, spy.recording = [], True
-        try:
-            with _settings_kept():
-                out = answer(*map(_copy, args), **{name: _copy(value) for name, value in kwargs.items()})
-        except KeyboardInterrupt:  # Ctrl-C means the checker too
-            raise
-        except NotImplementedError as error:
-            raise NotAttempted from error
-        except SystemExit as error:
-            raise Wrong(f"your code ends the program, by exit() or SystemExit{_line(error)}: return instead") from error
-        except BaseException as error:
-            where = _line(error)
-            if "ellipsis" in str(error).lower():
-                raise NotAttempted(f"there is still a `...` to fill in{where}") from error
-            raise Wrong(f"your code stops with {in_words(error)}{where}") from error
-        finally:
-            for spy in spies:
-                spy.recording = False
-        if out is ... or (isinstance(out, (tuple, list)) and any(part is ... for part in out)):
-            raise NotAttempted("it still returns `...`")
-        if out is None:
-            raise NotAttempted("it returns None, so if you have written something, end it with `return`")
-        return out
-
-    return student
-
-
-def _copy(value: Any) -> Any:
-    """The value with all its tensors cloned, in containers and data classes too; a module stays the one it is."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {name: _copy(part) for name, part in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_copy, value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **{f.name: _copy(getattr(value, f.name))
-                                             for f in dataclasses.fields(value) if f.init})
-    return value
-
-
-@contextlib.contextmanager
-def _settings_kept() -> Iterator[None]:
-    """Whatever is done inside, the default dtype and device and the grad mode are afterwards what they were."""
-    dtype, device, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
-        if torch.get_default_device() != device:
-            torch.set_default_device(None if device.type == "cpu" else device)
-
-
-@contextlib.contextmanager
-def _random_numbers_kept() -> Iterator[None]:
-    """Whatever is drawn or seeded inside, the random numbers of torch, NumPy and Python go on as if it had not been."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-def in_words(error: BaseException) -> str:
-    """The type of an exception and the first line of its message."""
-    message = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
-
-
-def _line(error: BaseException) -> str:
-    """Where in the student's own code it happened: the innermost line in the file of the function that was called."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is the call in `student`
-    own = [frame for frame in frames if frame.filename == frames[0].filename]
-    if not own:  # it was never entered: the arguments did not fit
-        return ""
-    code = (own[-1].line or linecache.getline(own[-1].filename, own[-1].lineno)).strip()
-    return f" (line {own[-1].lineno}: `{code}`)"
-
-
-# --- values -----------------------------------------------------------------------------------------------------------
-
-def number(value: Any, what: str = "your answer") -> float:
-    """A finite number: int, float, or a tensor or array of one element and no dimensions. Raises Wrong otherwise."""
-    shape = list(getattr(value, "shape", ()))
-    if shape:
-        raise Wrong(f"{what} must be one number, and it has shape {shape}")
-    value = _float(value, what)
-    if not math.isfinite(value):
-        raise Wrong(f"{what} is {value}, and must be finite")
-    return value
-
-
-def _float(value: Any, what: str) -> float:
-    try:
-        return float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError):
-        raise Wrong(f"{what} must be a number, and it is a {type(value).__name__}") from None
-
-
-def tensor(value: Any, shape: Sequence[int] | None, what: str = "your answer") -> Tensor:
-    """A tensor of this shape, or of any if None. Raises Wrong otherwise."""
-    if not isinstance(value, Tensor):
-        raise Wrong(f"{what} must be a tensor, and it is a {type(value).__name__}")
-    if shape is not None and list(value.shape) != list(shape):
-        raise Wrong(f"{what} must have shape {list(shape)}, and it has {list(value.shape)}")
-    return value
-
-
-def close(a: Any, b: Any, tolerance: float = TOLERANCE, *, nan: bool = False) -> bool:
-    """Whether two numbers, two tensors of one shape, or two tuples of these agree; NaN agrees with NaN if `nan`."""
-    if isinstance(a, tuple) or isinstance(b, tuple):
-        parts = _parts(a), _parts(b)
-        return len(parts[0]) == len(parts[1]) and all(
-            close(x, y, tolerance, nan=nan) for x, y in zip(*parts, strict=True))
-    a, b = (torch.as_tensor(v).detach().cpu().double() for v in (a, b))
-    return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=nan)
-
-
-def _show(value: Any) -> str:
-    """A number, the first few of a tensor's, or the parts of a tuple."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_show, value))})"
-    value = torch.as_tensor(value)
-    flat = value.detach().flatten().double().tolist()
-    shown = ", ".join(f"{v:.4g}" for v in flat[:4])
-    return f"[{shown}{', …' if len(flat) > 4 else ''}]" if value.ndim else shown
 
 
 # --- numbers that were written down beforehand ------------------------------------------------------------------------
