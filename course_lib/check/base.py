@@ -5,18 +5,20 @@ listed in `CHECKERS`, where a test finds them, feeds every slip back and sees it
 
 **A function that has one right value** is an `exercise`: a slow reference, and what is often done instead of it.
 
-    def _double(x, *, power=1, add=0):          # options are places for mistakes
-        return 2 * x**power + add
+    def _error(output, target, *, power=2, reduce=torch.mean):  # options are places for mistakes
+        return reduce((output - target).abs() ** power)
 
-    double = exercise(
-        "double", _double, lambda: [(1.5,), (-2.5,)],                      # cases are made anew, with a fixed seed
-        slips={"you square it": {"power": 2},                              # options of the reference, or
-               "you add 2 instead of multiplying by it": lambda x: 2 + x,  # a function of the same arguments
-               **afterwards(count=lambda x: 8)},                           # sign, sum for mean, logarithms: shared
-        together=2,                                                        # slips with options are also tried in pairs
-        limits={"zero stays zero": lambda f: (f(0.0), 0.0, "twice nothing is nothing")},  # got, wanted[, what to say]
-        gradients={"x": "both sides are trained"},                         # arguments that must get the right gradient
-        stopped={})                                                        # and those that must get none
+    error = exercise(
+        "error", _error, lambda: [(torch.randn(5), torch.randn(5)), (torch.randn(7), torch.randn(7))],
+        slips={"errors are not squared": {"power": 1},                  # options of the reference, or a function of
+               "the target is not used": lambda output, target: _error(output, 0),   # the same arguments
+               **afterwards(lambda output, target: len(output), what="squares", logarithm=False)},   # shared ones
+        together=2,                                                     # slips with options are also tried in pairs
+        limits={"0 where all is right": lambda f: (f(torch.ones(3), torch.ones(3)), 0.0, "nothing is wrong there")},
+        gradients={"output": "it is what learns"})                      # gets the right gradient; `stopped`: gets none
+
+Cases are made anew for each answer, with the same random numbers. A limit gives what was got, what is wanted, and what
+to say where they differ. The student's code gets copies of the arguments, and the reference gets them in float64.
 
 A training step is given a `Spy` for each head, encoder or view that it may call. The reference is called with the same
 arguments after the student's code, so it can take `views.replay(x, x)`, what was drawn, and compute the loss of that;
@@ -111,7 +113,7 @@ class Checker:
         self.__name__ = self.name = name
         self.__module__, self.__doc__ = module, about
         self.check, self.given, self.predicts, self.example = check, given, predicts, example
-        self.right, self.wrong = right, wrong
+        self.right, self.wrong, self.cases = right, wrong, None
         CHECKERS.append(self)
 
     def __repr__(self) -> str:
@@ -213,7 +215,7 @@ def exercise(
     made = Checker(
         name, check, module=reference.__module__, about=reference.__doc__, given=given,
         right=lambda: reference, wrong=lambda: dict(variants(reference, slips)))
-    made.cases = cases
+    made.cases = cases  # for tests that compare slips with each other
     return made
 
 

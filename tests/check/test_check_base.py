@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import textwrap
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from course_lib.check import base
 from course_lib.check.base import (
     CHECKERS,
     Expected,
@@ -480,3 +482,15 @@ def test_code_as_it_was_given_waits_whatever_its_comments_and_any_change_is_look
     for old, new in (("range(2)", "range(3)"), ("x + len", "x * len"), ("[k for", "[2 * k for")):
         assert triple(code(GIVEN.replace(old, new))).state == "wrong"
     assert triple(code(GIVEN.replace("x + len(add)", "3 * x"))).passed
+
+
+def test_the_examples_of_the_module_work():
+    code = "\n".join(line for line in base.__doc__.splitlines() if line.startswith("    ") or not line)
+    names = {name: getattr(base, name) for name in base.__all__} | {"torch": torch}
+    before = len(CHECKERS)
+    exec(textwrap.dedent(code), names)
+    for check in CHECKERS[before:]:
+        assert check(check.right(), *check.example).passed, check
+        for sentence, answer in check.wrong().items():
+            assert sentence in check(answer, *check.example).text
+    assert [check.name for check in CHECKERS[before:]] == ["error", "best_share"]

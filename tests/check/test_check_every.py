@@ -44,6 +44,18 @@ def test_each_slip_is_named(check, sentence):
     assert sentence in verdict.text
 
 
+def beside(value):
+    """Another value of the same kind."""
+    return tuple(map(beside, value)) if isinstance(value, tuple) else 1.37 * value + 0.11
+
+
+@pytest.mark.parametrize("check", [c for c in EVERY.values() if c.cases], ids=repr)
+def test_a_value_that_no_slip_explains_is_shown_beside_the_right_one(check):
+    """Every slip and every pair is tried on the way, and none of them stumbles."""
+    verdict = check(lambda *case: beside(check.right()(*case)))
+    assert verdict.state == "wrong" and " is right" in verdict.text
+
+
 @pytest.mark.parametrize("empty", [..., None])
 @pytest.mark.parametrize("check", EVERY.values(), ids=EVERY)
 def test_an_empty_answer_waits(check, empty):
