@@ -2,314 +2,288 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from course_lib.check.base import Wrong, agree, checker, close, function, number, predicted, tensor, together
+from course_lib.check.base import Expected, Spy, afterwards, exercise, hard_coded, prediction
+
+INF = math.inf
+TEMPERATURES = (0.05, 0.07, 0.1, 0.2, 0.5)  # that are often written into the code
 
 
-def others(i: int, n: int) -> list[int]:
-    """The candidates of anchor i among 2n rows: everyone but itself."""
-    return [k for k in range(2 * n) if k != i]
-
-
-def other_view(i: int, n: int) -> int:
-    """The row that shows the same picture as row i."""
+def _partner(i: int, n: int) -> int:
+    """The row that shows the same picture as row i of 2n."""
     return (i + n) % (2 * n)
 
 
-def slow_nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5, *, normalize: Callable = F.normalize,
-                 candidates: Callable = others, positive: Callable = other_view, anchors: Sequence[float] = (0, 1),
-                 scale: Callable = lambda s, t: s / t, extra: Sequence[float] = ()) -> Tensor:
-    """NT-Xent anchor by anchor, in float64, as its definition reads. Each option is a place for one mistake.
+def _nt_xent(z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], temperature: float, *,
+             normalize: Callable = F.normalize, scale: Callable = lambda s, t: s / t,
+             squash: Callable = lambda row: row, keep: Callable = lambda i, k, n: True,
+             diagonal: float | None = -INF, at_last: Callable = lambda row: row, target: Callable = _partner,
+             masked: bool = True, anchors: Sequence[float] = (0, 1), reduce: Callable = torch.mean
+             ) -> Float[Tensor, ""]:
+    """`nt_xent(z1, z2, temperature)`: the loss of equation 1, over all 2N anchors, one after another.
 
-    anchors: the part of the 2N rows whose mean is the loss. extra: logits that stand among the candidates' by mistake.
+    Each option is a place for one mistake. keep(i, k, n): whether another row k stays a candidate of anchor i.
+    diagonal: what stands for the anchor itself; its own cosine if None. squash, at_last: what is done with a row of
+    logits before and after the mask. masked: whether the right logit is read after the mask. anchors: the part of the
+    2N rows whose mean is the loss.
     """
-    n, z = len(z1), normalize(torch.cat([z1, z2]).double())
-    losses = []
+    n, z, losses = len(z1), normalize(torch.cat([z1, z2])), []
     for i in range(round(anchors[0] * 2 * n), round(anchors[1] * 2 * n)):
-        among = scale(z[candidates(i, n)] @ z[i], temperature)
-        right = scale(z[positive(i, n)] @ z[i], temperature)
-        losses.append(torch.cat([among, among.new_tensor(extra)]).logsumexp(0) - right)
-    return torch.stack(losses).mean()
+        logits = squash(scale(z @ z[i], temperature))
+        stays = torch.tensor([k == i or keep(i, k, n) for k in range(2 * n)])
+        row = torch.where(stays, logits, -INF)
+        if diagonal is not None:
+            row = torch.where(torch.arange(2 * n) == i, diagonal, row)
+        right = (at_last(row) if masked else logits)[target(i, n)]
+        losses.append(at_last(row).logsumexp(0) - right)
+    return reduce(torch.stack(losses))
 
 
-def everyone(i: int, n: int) -> list[int]:
-    """All rows as candidates, the anchor itself among them."""
-    return list(range(2 * n))
-
-
-# What is often done instead of NT-Xent, each with the option of `slow_nt_xent` that does it too.
-SLIPS: dict[str, dict[str, Any]] = {
-    "your loss counts each anchor as its own negative: take the diagonal out before the softmax, with -inf":
-        {"candidates": everyone},
-    "the diagonal is 0, and exp(0) = 1 still counts in the denominator: fill it with -inf":
-        {"extra": (0.0,)},
-    "the embeddings are not normalised: divide each row by its length first": {"normalize": lambda z: z},
-    "you normalised each column over the batch: F.normalize(z, dim=1) makes each row of length 1":
-        {"normalize": functools.partial(F.normalize, dim=0)},
-    "you multiply by the temperature: divide by it, so that a small one makes differences larger":
-        {"scale": lambda s, t: s * t},
-    "the temperature is not used": {"scale": lambda s, t: s},
-    "the positive is missing from the denominator: it is one of the 2N − 1 candidates":
-        {"candidates": lambda i, n: [k for k in others(i, n) if k != other_view(i, n)]},
-    "the negatives are only those of the other view: the same view of other pictures counts too":
-        {"candidates": lambda i, n: [k + n * (i < n) for k in range(n)]},
-    "only the first view's rows are anchors: the second view's are anchors too": {"anchors": (0, 0.5)},
-    "only the second view's rows are anchors: the first view's are anchors too": {"anchors": (0.5, 1)},
-    "each anchor's right answer is the row next to it: after torch.cat([z1, z2]) it is N rows further on":
-        {"positive": lambda i, n: (i - 1) % (2 * n)},
-    "rows 0 and 1, 2 and 3, … are taken for pairs: after torch.cat([z1, z2]) the partner is N rows further on":
-        {"positive": lambda i, n: i ^ 1},
-    "each anchor's right answer is the anchor itself: it is the other view, N rows further on":
-        {"positive": lambda i, n: i, "candidates": everyone},
-}
-# And slips after it: what is done with the right loss of each anchor.
-AFTERWARDS: dict[str, Callable] = {
-    "the sign is wrong: a loss falls as the positive's probability rises": lambda loss, n: -loss,
-    "you add up the anchors' losses: take their mean, or the learning rate depends on the batch":
-        lambda loss, n: loss * 2 * n,
-    "you divide by N, and there are 2N anchors": lambda loss, n: 2 * loss,
-    "you divide by 2N twice: the mean has done it already": lambda loss, n: loss / (2 * n),
-    "the logarithm has base 2: torch.log and cross_entropy use base e": lambda loss, n: loss / math.log(2),
-    "the logarithm has base 10: torch.log and cross_entropy use base e": lambda loss, n: loss / math.log(10),
-}
-
-
-def slips(at_once: int = 3) -> Iterator[tuple[str, Callable]]:
-    """(sentence, the loss with that mistake): single mistakes first, then up to `at_once` together."""
-    for sentence, options in SLIPS.items():
-        yield sentence, functools.partial(slow_nt_xent, **options)
-    for sentence, change in AFTERWARDS.items():
-        yield sentence, functools.partial(_changed, change)
-    for told, several in together(SLIPS, 2, at_once):
-        options = {name: value for sentence in several for name, value in SLIPS[sentence].items()}
-        if len(options) == sum(len(SLIPS[sentence]) for sentence in several):
-            yield told, functools.partial(slow_nt_xent, **options)
-
-
-def _changed(change: Callable, z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    return change(slow_nt_xent(z1, z2, temperature), len(z1))
-
-
-def pairs(n: int, d: int) -> tuple[Tensor, Tensor]:
+def _pairs(n: int, d: int) -> tuple[Tensor, Tensor]:
     """Embeddings of two views that resemble each other, of different lengths."""
     z1 = torch.randn(n, d) * torch.rand(n, 1).add(0.5)
     return z1, 1.5 * z1 + torch.randn(n, d)
 
 
-def same_gradient(student: Callable, loss: Callable, z1: Tensor, z2: Tensor, *args) -> None:
-    """Raises Wrong where the gradient of either view is missing or another than the reference's."""
-    z1, z2 = z1.clone().requires_grad_(), z2.clone().requires_grad_()
-    wanted = torch.autograd.grad(loss(z1, z2, *args), (z1, z2))
-    out = student(z1, z2, *args)
-    if not (isinstance(out, Tensor) and out.requires_grad):
-        raise Wrong("the value is right, but no gradient comes out of it: nothing would be learned. "
-                    "Look for .detach(), .item() or torch.no_grad()")
-    got = torch.autograd.grad(out, (z1, z2), allow_unused=True)
-    for name, g, w in zip(("z1", "z2"), got, wanted, strict=True):
-        if g is None or not g.any():
-            raise Wrong(f"no gradient reaches {name}: NT-Xent learns from both views, so nothing is detached")
-        if not close(g, w, 1e-3):
-            raise Wrong(f"the value is right, but the gradient of {name} is not: is a part of it detached?")
+# What is often done instead of NT-Xent.
+_AGAIN = "F.cross_entropy takes a softmax itself: give it the cosines over τ as they are, without "
+_NT_XENT_SLIPS: dict[str, dict[str, Any]] = {
+    "your loss counts each anchor as its own negative: take the diagonal out before the softmax, with -inf":
+        {"diagonal": None},
+    "the diagonal is 0, and exp(0) = 1 still counts in the denominator: fill it with -inf": {"diagonal": 0.0},
+    "the embeddings are not normalised: divide each row by its length first": {"normalize": lambda z: z},
+    "you normalised each column over the batch: F.normalize(z, dim=1) makes each row of length 1":
+        {"normalize": lambda z: F.normalize(z, dim=0)},
+    "you multiply by the temperature: divide by it, so that a small one makes differences larger":
+        {"scale": lambda s, t: s * t},
+    "the temperature is not used": {"scale": lambda s, t: s},
+    _AGAIN + "another softmax": {"at_last": lambda row: row.softmax(0)},
+    _AGAIN + "exp": {"at_last": torch.exp},
+    _AGAIN + "exp before the mask": {"squash": torch.exp},
+    "your loss is infinite, since each anchor's right answer was taken out with -inf. Is it the anchor itself, as with "
+    "arange(2N)? It is the other view, N rows further on. Or is that one masked too? Mask the diagonal alone":
+        {"target": lambda i, n: i},
+    "each anchor's right answer is the anchor itself, which is its own candidate too: take the diagonal out with -inf. "
+    "The right answer is the other view, N rows further on": {"target": lambda i, n: i, "diagonal": None},
+    "each anchor's right answer is the row next to it: after torch.cat([z1, z2]) it is N rows further on":
+        {"target": lambda i, n: (i - 1) % (2 * n)},
+    "rows 0 and 1, 2 and 3, … are taken for pairs: after torch.cat([z1, z2]) the partner is N rows further on":
+        {"target": lambda i, n: i ^ 1},
+    "the positive is missing from the denominator: it is one of the 2N − 1 candidates":
+        {"keep": lambda i, k, n: k != _partner(i, n), "masked": False},
+    "the negatives are only those of the other view: the same view of other pictures counts too":
+        {"keep": lambda i, k, n: (k < n) != (i < n)},
+    "only the first view's rows are anchors: the second view's are anchors too": {"anchors": (0, 0.5)},
+    "only the second view's rows are anchors: the first view's are anchors too": {"anchors": (0.5, 1)},
+    "that is one loss an anchor: take their mean": {"reduce": lambda losses: losses},
+    "you divide by N, and there are 2N anchors": {"after": lambda loss, *case: 2 * loss},
+    **afterwards(lambda z1, *case: 2 * len(z1), what="anchors' losses"),
+}
 
 
-@checker
-def nt_xent(answer: Callable) -> Iterator[str]:
-    """`nt_xent(z1, z2, temperature)`: the loss of equation 1, over all 2N anchors."""
-    student = function(answer)
-    z1, z2 = pairs(4, 8)
-    tensor(student(z1, z2, 0.5), (), "your loss")
-    yield "one number"
-    agree(student, [(z1, z2, 0.5), (*pairs(5, 3), 0.2), (*pairs(3, 6), 1.3)], slow_nt_xent, slips(),
-          "your loss is not that of a loop over the anchors")
-    yield "equals a loop over the anchors"
-    same = torch.ones(8, 4)
-    if not close(student(same, same, 0.5), math.log(15)):
-        raise Wrong(f"embeddings that are all the same must give log(2N − 1) = {math.log(15):.4f} for N = 8, "
-                    f"and yours gives {number(student(same, same, 0.5)):.4f}")
-    yield "log(2N − 1) where all embeddings are the same"
-    if not close(student(z1, z2, 0.5), student(z2, z1, 0.5)):
-        raise Wrong("swapping the two views changes the loss: both are anchors, so it must not")
-    yield "the same when the views change places"
-    same_gradient(student, slow_nt_xent, z1, z2, 0.5)
-    yield "a gradient to both views"
-    z1 = F.normalize(z1, dim=1)
-    cold = student(z1, z1, 0.005)
-    if not close(cold, slow_nt_xent(z1, z1, 0.005)):
-        raise Wrong(f"at a temperature of 0.005 your loss is {float(cold):.3g}: exp(200) is too large for float32. "
-                    "F.cross_entropy and torch.logsumexp subtract the largest logit first")
-    yield "safe at small temperatures"
+_BOTH_LEARN = "NT-Xent learns from both views, so nothing is detached"
+_ONE_COLOR = torch.ones(8, 4)
 
 
-@checker
-def loss_at_random(guess: float, pictures: int = 256, temperature: float = 0.5) -> Iterator[str]:
+def _cold(f: Callable) -> tuple:
+    z = F.normalize(_pairs(4, 8)[0], dim=1)
+    return f(z, z, 0.005), _nt_xent(z.double(), z.double(), 0.005), (
+        "at a temperature of 0.005 exp(200) is too large for float32: F.cross_entropy and torch.logsumexp subtract the "
+        "largest logit first")
+
+
+def _swapped(f: Callable) -> tuple:
+    z1, z2 = _pairs(4, 8)
+    return f(z2, z1, 0.5), f(z1, z2, 0.5), "swapping the two views changes the loss: both are anchors, so it must not"
+
+
+nt_xent = exercise(
+    "nt_xent", _nt_xent,
+    lambda: [(*_pairs(n, d), temperature) for n, d, temperature in ((4, 8, 0.5), (5, 3, 0.3), (3, 6, 2))],
+    slips={**_NT_XENT_SLIPS, **hard_coded(_nt_xent, TEMPERATURES)}, together=3, what="your loss",
+    holds="equals a loop over the anchors", otherwise="your loss is not that of a loop over the anchors",
+    limits={
+        "log(2N − 1) where all embeddings are the same": lambda f: (
+            f(_ONE_COLOR, _ONE_COLOR, 0.5), math.log(15), "embeddings that are all the same must give log(2N − 1)"),
+        "the same when the views change places": _swapped,
+        "safe at small temperatures": _cold},
+    gradients={"z1": _BOTH_LEARN, "z2": _BOTH_LEARN})
+
+
+@prediction()
+def loss_at_random(pictures: int = 256, temperature: float = 0.5) -> Expected:
     """The predicted NT-Xent of embeddings that know nothing, for a batch of `pictures`."""
-    z1, z2 = torch.randn(2, pictures, 4096)
-    z = F.normalize(torch.cat([z1, z2]), dim=1)
-    logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
-    measured = F.cross_entropy(logits, torch.arange(2 * pictures).roll(pictures)).item()
     n = pictures
-    yield predicted(
-        guess, measured, within=0.1,
+    logits = F.normalize(torch.randn(2 * n, 4096), dim=1)
+    logits = (logits @ logits.T / temperature).fill_diagonal_(-INF)
+    return Expected(
+        F.cross_entropy(logits, torch.arange(2 * n).roll(n)).item(), within=0.1,
         why="An encoder that knows nothing gives each of the 2N − 1 candidates the same chance, "
             f"and −log(1 / (2N − 1)) = log {2 * n - 1} = {math.log(2 * n - 1):.4g}",
-        mistakes={"that is log(N), but an anchor also sees the other pictures' second views": math.log(n),
-                  "that is the logarithm to base 10, and losses use base e": math.log10(2 * n - 1),
-                  "that is the logarithm to base 2, and losses use base e": math.log2(2 * n - 1),
-                  "that is how often a guess is right, and the loss is minus its logarithm": 1 / (2 * n - 1),
-                  "the loss is minus a logarithm of a probability, so it is not below 0": -math.log(2 * n - 1)})
+        slips={"that is log(N), but an anchor also sees the other pictures' second views": math.log(n),
+               "that is the logarithm to base 10, and losses use base e": math.log10(2 * n - 1),
+               "that is the logarithm to base 2, and losses use base e": math.log2(2 * n - 1),
+               "that is how often a guess is right, and the loss is minus its logarithm": 1 / (2 * n - 1),
+               "a loss of 0 is that of an encoder that always finds the partner and is sure of it": 0.0,
+               "that is what a fair coin costs, and there are 2N − 1 candidates": math.log(2),
+               "that is how many candidates there are, and the loss is the logarithm of it": 2 * n - 1,
+               "the loss is minus a logarithm of a probability, so it is not below 0": -math.log(2 * n - 1)})
 
 
-@checker
-def false_negatives_guess(guess: float, measured: float, pictures: int, classes: int) -> Iterator[str]:
+# --- false negatives --------------------------------------------------------------------------------------------------
+
+@prediction(example=(50.2, 256, 10))
+def false_negatives_guess(measured: float, pictures: int, classes: int) -> Expected:
     """The predicted number of an anchor's negatives that are of its own class, beside the one counted."""
-    n = pictures
-    yield predicted(
-        guess, measured, within=3,
-        why=f"{n - 1} other pictures, one in {classes} of the anchor's class, two views each: "
-            f"2 × {n - 1} / {classes} = {2 * (n - 1) / classes:.1f}",
-        mistakes={"each of those pictures is there twice, once a view": (n - 1) / classes,
-                  "that is how many are rightly negative": 2 * (n - 1) * (1 - 1 / classes),
-                  "that is their share, and the question is how many": 1 / classes,
-                  "that is their share in percent, and the question is how many": 100 / classes})
+    others = pictures - 1
+    return Expected(
+        measured, within=3,
+        why=f"{others} other pictures, one in {classes} of the anchor's class, two views each: "
+            f"2 × {others} / {classes} = {2 * others / classes:.1f}",
+        slips={"each of those pictures is there twice, once a view": others / classes,
+               "that is how many are rightly negative": 2 * others * (1 - 1 / classes),
+               "that is their share, and the question is how many": 1 / classes,
+               "that is their share in percent, and the question is how many": 100 / classes})
 
 
-def negative(i: int, k: int, n: int) -> bool:
-    """Whether row k is a negative of anchor i: neither itself nor its other view."""
-    return k not in (i, other_view(i, n))
+def slow_false_negatives(y: Int64[Tensor, " n"], *, counts: Callable = lambda i, k, n: k not in (i, _partner(i, n)),
+                         same: bool = True) -> float:
+    """`false_negatives(y)`: how many of an anchor's 2N − 2 negatives are of its class, mean over anchors, one by one.
 
-
-def slow_false_negatives(y: Tensor, count: Callable[[int, int, int], bool] = negative) -> float:
-    """How many rows k are of anchor i's class, mean over the 2N anchors; `count(i, k, n)` says which rows count."""
+    Each option is a place for one mistake. counts(i, k, n): whether row k is a negative of anchor i.
+    """
     n, labels = len(y), torch.cat([y, y]).tolist()
     rows = range(2 * n)
-    return sum(labels[i] == labels[k] and count(i, k, n) for i in rows for k in rows) / (2 * n)
+    return sum((labels[i] == labels[k]) == same and counts(i, k, n) for i in rows for k in rows) / (2 * n)
 
 
-@checker
-def false_negatives(answer: Callable) -> Iterator[str]:
-    """`false_negatives(y)`: how many of an anchor's 2N − 2 negatives are of its class, mean over anchors."""
-    student = function(answer)
-    cases = [(torch.randint(3, (8,)),), (torch.randint(10, (31,)),), (torch.zeros(5, dtype=torch.int64),)]
-    agree(student, cases, slow_false_negatives, {
+false_negatives = exercise(
+    "false_negatives", slow_false_negatives,
+    lambda: [(torch.randint(3, (8,)),), (torch.randint(10, (31,)),), (torch.zeros(5, dtype=torch.int64),)],
+    slips={
         "the anchor and its positive are of one class, and neither is a negative: leave both out":
-            lambda y: slow_false_negatives(y, lambda i, k, n: True),
+            {"counts": lambda i, k, n: True},
         "the anchor's own positive is of its class, and is no negative: leave it out":
-            lambda y: slow_false_negatives(y, lambda i, k, n: k != i),
-        "you count pictures, and each one is there twice, once a view": lambda y: slow_false_negatives(y) / 2,
+            {"counts": lambda i, k, n: k != i},
+        "you count pictures, and each one is there twice, once a view": {"after": lambda found, y: found / 2},
         "that is their share of the negatives, and the question is how many":
-            lambda y: slow_false_negatives(y) / (2 * len(y) - 2),
-        "you add up all anchors: take the mean": lambda y: slow_false_negatives(y) * 2 * len(y),
-        "you count the negatives of other classes: those are the right ones":
-            lambda y: 2 * len(y) - 2 - slow_false_negatives(y),
-    }, "another number than counting one by one")
-    yield "equals counting one by one"
-    if number(student(torch.arange(7))) != 0:
-        raise Wrong("where every picture is of another class there is no false negative, "
-                    f"and yours gives {number(student(torch.arange(7))):.3g}")
-    yield "none where all classes differ"
+            {"after": lambda found, y: found / (2 * len(y) - 2)},
+        "you add up all anchors: take the mean": {"after": lambda found, y: found * 2 * len(y)},
+        "you count the negatives of other classes: those are the right ones": {"same": False}},
+    limits={"none where all classes differ": lambda f: (
+        f(torch.arange(7)), 0.0, "where every picture is of another class there is no false negative")},
+    holds="equals counting one by one", otherwise="another number than counting one by one")
 
 
-class _Recorded(nn.Module):
-    """Views that are remembered: the pictures that went in, and what came out."""
+def _apart(z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], y: Int64[Tensor, " n"], temperature: float, *,
+           stays: Callable = lambda i, k, same, n: not same or k == _partner(i, n), **options) -> Float[Tensor, ""]:
+    """`nt_xent_apart(z1, z2, y, temperature)`: NT-Xent whose denominator leaves out the false negatives.
 
-    def __init__(self):
-        super().__init__()
-        self.seen: list[Tensor] = []
-        self.made: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x)
-        self.made.append(x + torch.rand_like(x))
-        return self.made[-1]
-
-
-def _parts() -> tuple[Tensor, _Recorded, nn.Module, nn.Module]:
-    """Five small pictures, views, an encoder and a projector."""
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(48, 6), nn.Tanh())
-    return torch.rand(5, 3, 4, 4), _Recorded(), encoder, nn.Linear(6, 4)
-
-
-@checker
-def training_loss(answer: Callable) -> Iterator[str]:
-    """`training_loss(x, views, encoder, projector, temperature)`: all that SimCLR does with a batch of pictures."""
-    student = function(answer)
-    losses, cases = [], []
-    for temperature in (0.2, 0.7, 2.0):
-        x, views, encoder, projector = _parts()
-        loss = student(x, views, encoder, projector, temperature)
-        tensor(loss, (), "your loss")
-        _two_views(sum(map(len, views.seen)), len(x))
-        v1, v2 = torch.cat(views.made).chunk(2)
-        if close(loss, slow_nt_xent(encoder(v1), encoder(v2), temperature)):
-            raise Wrong("the projector is not used: the loss is taken of z = projector(encoder(view))")
-        losses.append(loss)
-        cases.append((projector(encoder(v1)), projector(encoder(v2)), temperature))
-    yield "two views of each picture"
-
-    found = iter(losses)
-    agree(lambda *case: next(found), cases, slow_nt_xent, slips(at_once=4), "your loss of two views is not NT-Xent")
-    yield "NT-Xent of their projections"
-
-    if not loss.requires_grad:
-        raise Wrong("no gradient comes out of your loss: both views were made without one")
-    weights = [*encoder.parameters(), *projector.parameters()]
-    got = torch.autograd.grad(loss, weights, allow_unused=True)
-    wanted = torch.autograd.grad(slow_nt_xent(*cases[-1]), weights)
-    if not all(g is not None and close(g, w, 1e-3) for g, w in zip(got, wanted, strict=True)):
-        raise Wrong("the value is right, but the gradient is that of one view alone: look for torch.no_grad() or "
-                    ".detach(). SimCLR learns from both; only methods without negatives stop a gradient")
-    yield "a gradient through both"
-
-
-def _two_views(drawn: int, pictures: int) -> None:
-    if drawn == 0:
-        raise Wrong("the pictures go into the encoder as they are: draw views of them")
-    if drawn == pictures:
-        raise Wrong("one view is drawn and used twice, so both embeddings are the same and there is nothing to learn: "
-                    "call views(x) once for each")
-    if drawn != 2 * pictures:
-        raise Wrong(f"{drawn} views are drawn of {pictures} pictures, and two of each are wanted")
-
-
-def _apart(z1: Tensor, z2: Tensor, y: Tensor, temperature: float, *, keep: Callable | None = None, **options) -> Tensor:
-    """`slow_nt_xent` with some candidates left out: `keep(i, k, labels, n)` says which stay."""
+    stays(i, k, same, n): whether another row k, of the anchor's class or not, is a candidate. options: `_nt_xent`'s.
+    """
     labels = torch.cat([y, y]).tolist()
-    keep = keep or (lambda i, k, labels, n: labels[i] != labels[k] or k == other_view(i, n))
-    return slow_nt_xent(z1, z2, temperature, **options,
-                        candidates=lambda i, n: [k for k in range(2 * n) if keep(i, k, labels, n)])
+    return _nt_xent(z1, z2, temperature, keep=lambda i, k, n: stays(i, k, labels[i] == labels[k], n), **options)
 
 
-@checker
-def nt_xent_apart(answer: Callable) -> Iterator[str]:
-    """`nt_xent_apart(z1, z2, y, temperature)`: NT-Xent whose denominator leaves out the false negatives."""
-    student = function(answer)
-    z1, z2 = pairs(6, 8)
-    tensor(student(z1, z2, torch.arange(6), 0.5), (), "your loss")
-    yield "one number"
-    cases = [(*pairs(6, 8), torch.tensor([0, 1, 0, 2, 1, 0]), 0.5), (*pairs(5, 4), torch.tensor([0, 0, 0, 1, 2]), 0.2)]
-    slip = functools.partial(functools.partial, _apart)
-    agree(student, cases, _apart, {
-        "the false negatives still count: nothing was left out": slip(keep=lambda i, k, labels, n: k != i),
+nt_xent_apart = exercise(
+    "nt_xent_apart", _apart,
+    lambda: [(*_pairs(len(y), d), torch.tensor(y), temperature)
+             for y, d, temperature in (([0, 1, 0, 2, 1, 0], 8, 0.5), ([0, 0, 0, 1, 2], 4, 0.2),
+                                       ([0, 1, 2, 3], 6, 1), ([0, 0], 6, 0.5))],  # these two tell apart what gives inf
+    slips={
+        "the false negatives still count: nothing was left out": {"stays": lambda i, k, same, n: True},
+        "the positive is of the anchor's class too and was left out with the rest, so its logit is -inf: put it back":
+            {"stays": lambda i, k, same, n: not same},
         "the positive is of the anchor's class too and was left out with the rest: put it back":
-            slip(keep=lambda i, k, labels, n: labels[i] != labels[k]),
-        "your loss counts each anchor as its own negative: leave the diagonal out too":
-            slip(keep=lambda i, k, labels, n: labels[i] != labels[k] or k in (i, other_view(i, n))),
+            {"stays": lambda i, k, same, n: not same, "masked": False},
         "you left out the negatives of other classes and kept those of the anchor's: turn the mask round":
-            slip(keep=lambda i, k, labels, n: labels[i] == labels[k] and k != i),
+            {"stays": lambda i, k, same, n: same},
         "false negatives are left out among one view only: they are there in both":
-            slip(keep=lambda i, k, labels, n: k != i and (labels[i] != labels[k] or (i < n) == (k < n)
-                                                          or k == other_view(i, n))),
-        "the embeddings are not normalised: divide each row by its length first": slip(normalize=lambda z: z),
-    }, "your loss is not that of a loop over the anchors")
-    yield "equals a loop over the anchors"
-    if not close(student(z1, z2, torch.arange(6), 0.5), slow_nt_xent(z1, z2, 0.5)):
-        raise Wrong("where all classes differ there is nothing to leave out, and yours is not NT-Xent")
-    yield "NT-Xent where all classes differ"
+            {"stays": lambda i, k, same, n: not same or (i < n) == (k < n) or k == _partner(i, n)},
+        **{sentence: slip for sentence, slip in _NT_XENT_SLIPS.items() if "keep" not in slip},
+        **hard_coded(_apart, TEMPERATURES)},
+    what="your loss", holds="equals a loop over the anchors",
+    otherwise="your loss is not that of a loop over the anchors",
+    limits={"NT-Xent where all classes differ": lambda f: (
+        f(*(z := _pairs(6, 8)), torch.arange(6), 0.5), _nt_xent(*z, 0.5),
+        "where all classes differ there is nothing to leave out, and yours is not NT-Xent")},
+    gradients={"z1": _BOTH_LEARN, "z2": _BOTH_LEARN})
+
+
+# --- the training step ------------------------------------------------------------------------------------------------
+
+def _step(x: Float[Tensor, "n 3 h w"], views: Spy, encoder: Spy, projector: Spy, temperature: float, *,
+          project: bool = True, **options) -> Float[Tensor, ""]:
+    """`training_loss(x, views, encoder, projector, temperature)`: all that SimCLR does with a batch of pictures.
+
+    project: whether the projector is used. options: `_nt_xent`'s.
+    """
+    drawn = views.replay(x, x)
+    of = _which(torch.cat(views.inputs), x).argsort(stable=True)  # the views may have been drawn in any order
+    h = encoder(drawn[of])
+    z = projector(h) if project else h
+    return _nt_xent(z[0::2], z[1::2], temperature, **options)
+
+
+def _which(rows: Float[Tensor, "m 3 h w"], pictures: Float[Tensor, "n 3 h w"]) -> Int64[Tensor, " m"]:
+    """The number of each row among the pictures, -1 where it is none of them."""
+    far = torch.cdist(rows.flatten(1), pictures.flatten(1))
+    return torch.where(far.min(1).values < 1e-6, far.argmin(1), -1)
+
+
+def _two_views(loss: Tensor, x: Tensor, views: Spy, encoder: Spy, projector: Spy, temperature: float) -> str | None:
+    drawn, shown = sum(map(len, views.inputs)), encoder.inputs
+    if not shown:
+        return "the encoder was never asked: give it the views"
+    raw = int((_which(torch.cat(shown), x) >= 0).sum())
+    if raw and not drawn:
+        return "the pictures go into the encoder as they are: draw views of them"
+    if raw:
+        return "one of each two is the picture itself: draw both views, and give both to the encoder"
+    if drawn == len(x):
+        return ("one view is drawn and used twice, so both embeddings are the same and there is nothing to learn: "
+                "call views(x) once for each")
+    if drawn != 2 * len(x):
+        return f"{drawn} views are drawn of {len(x)} pictures, and two of each are wanted"
+    if len(_which(torch.cat(shown), torch.cat(views.outputs)).unique()) < drawn:
+        return "two views are drawn, and the encoder is shown one of them alone: give it both"
+    return None
+
+
+def _batch(pictures: int, temperature: float) -> tuple:
+    """Small pictures, views, an encoder and a projector."""
+    views, encoder = Spy(lambda x: x + torch.rand_like(x)), nn.Sequential(nn.Flatten(), nn.Linear(48, 6), nn.Tanh())
+    return torch.rand(pictures, 3, 4, 4), views, Spy(encoder), Spy(nn.Linear(6, 4)), temperature
+
+
+_BOTH_VIEWS = ("it should be that of both views, and not of one alone. Look for torch.no_grad() or .detach(): only "
+               "methods without negatives stop a gradient")
+
+training_loss = exercise(
+    "training_loss", _step, lambda: [_batch(5, 0.2), _batch(5, 0.7), _batch(4, 2.0)],
+    slips={"the projector is not used: the loss is taken of z = projector(encoder(view))": {"project": False},
+           **_NT_XENT_SLIPS, **hard_coded(_step, TEMPERATURES)}, together=3, what="your loss",
+    look={"two views of each picture": _two_views},
+    holds="NT-Xent of their projections", otherwise="your loss of two views is not NT-Xent",
+    gradients={"encoder": _BOTH_VIEWS, "projector": _BOTH_VIEWS},
+    given='''
+def training_loss(x, views, encoder, projector, temperature=0.5):
+    """NT-Xent of a batch of pictures x: [N, 3, H, W]."""
+    view = views(x)
+    z1 = projector(encoder(view))
+    with torch.no_grad():  # "saves memory"
+        z2 = projector(encoder(view))
+    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    logits = z @ z.T * temperature
+    logits = logits * (1 - torch.eye(len(z)))  # "removes the anchor itself"
+    positive = torch.arange(len(z)).roll(1)
+    return F.cross_entropy(logits, positive)
+''')

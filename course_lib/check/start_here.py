@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from course_lib.check.base import NotAttempted, Wrong, agree, checker, function, is_empty, number, predicted
+from course_lib.check.base import (
+    Expected,
+    NotAttempted,
+    Spy,
+    Wrong,
+    checker,
+    exercise,
+    hard_coded,
+    is_empty,
+    prediction,
+)
 from course_lib.data.types import Dataset, Images
 from course_lib.evaluate import features, knn
 
-TEMPERATURE = 0.07
-KS = (1, 5, 15)
 WORDS = ("up", "down", "same")
 UNCHANGED = 1.0  # points of accuracy that count as "same"
 
 
-@checker
+@checker(predicts=True, example=({"raw pixels": 0.0, "untrained convnet": -12.3},))
 def shuffled_pixels(answer: Mapping[str, str], change: Mapping[str, float]) -> Iterator[str]:
     """Exercise 1, a prediction. answer: encoder -> "up", "down" or "same". change: encoder -> points, measured."""
     if not isinstance(answer, Mapping):
@@ -38,128 +45,108 @@ def shuffled_pixels(answer: Mapping[str, str], change: Mapping[str, float]) -> I
         yield f"{name}: {said} ({points:+.1f} points)"
 
 
-@checker
-def knn_vote(answer) -> Iterator[str]:
-    """Exercise 2: `knn_vote(bank, labels, queries, k, classes)` -> int64 `[m]`, the class with the heaviest votes."""
-    student = function(answer)
-    cases = [_vote_case(seed, k, n) for seed, (k, n) in enumerate(((1, 40), (5, 40), (3, 400)))]
-    agree(student, cases, vote_slowly, otherwise="your votes elect other classes than the slow reference", mistakes={
-        "you return the numbers of pictures in the bank: look up their labels":
-            lambda bank, labels, queries, k, classes: _similar(bank, queries).argmax(1),
-        "you take the k least similar pictures: a large cosine means alike":
-            lambda bank, labels, queries, k, classes: _elect(_similar(bank, queries), labels, k, classes, least=True),
-        "all votes count alike: weigh each by exp(cosine / 0.07)":
-            lambda bank, labels, queries, k, classes: _elect(_similar(bank, queries), labels, k, classes, math.inf),
-        "the whole bank votes: only the k most similar pictures may":
-            lambda bank, labels, queries, k, classes: _elect(_similar(bank, queries), labels, len(bank), classes),
-        "you use the dot product: long vectors then win, so scale every vector to length 1 first":
-            lambda bank, labels, queries, k, classes: _elect(queries @ bank.T, labels, k, classes),
-    })
-    yield "elects the same classes as a slow reference"
-    bank, labels, queries, k, classes = cases[1]
-    order = torch.randperm(len(bank))
-    if not torch.equal(student(bank[order], labels[order], queries, k, classes), vote_slowly(*cases[1])):
-        raise Wrong("the answer changes with the order of the bank, and it must not")
-    yield "the order of the bank does not matter"
-    if not torch.equal(student(bank, labels, 100 * queries, k, classes), vote_slowly(*cases[1])):
-        raise Wrong("a query of a hundred times the length gets another class: cosine looks at directions alone")
-    yield "the length of a vector does not matter"
+# --- exercise 2 -------------------------------------------------------------------------------------------------------
+
+def _unit(z: Tensor) -> Tensor:
+    return F.normalize(z, dim=1)
 
 
-@checker
-def honest_knn(answer) -> Iterator[str]:
-    """Exercise 3: `measure(encoder, data, ks)` -> `(k, accuracy)`: frozen encoder, k chosen on val, read on test."""
-    student = function(answer)
-    data, encoder = exam(), Watched().train()
-    buffers = {name: value.clone() for name, value in encoder.named_buffers()}
-    got = student(encoder, data, KS)
-    if not isinstance(got, tuple) or len(got) != 2:
-        raise Wrong("the pair (k, accuracy) is wanted: end with `return k, accuracy`")
-    k, top1 = int(number(got[0], "k")), number(got[1], "the accuracy")
-    if not encoder.modes:
-        raise Wrong("the encoder was never asked: take its features of data.train, data.val and data.test")
-    if any(encoder.modes) or any(not torch.equal(value, buffers[name]) for name, value in encoder.named_buffers()):
-        raise Wrong("the encoder was in train mode: what it says of a picture then depends on the pictures beside it, "
-                    "and measuring changes it. Use `features(encoder, images)`, or encoder.eval() and torch.no_grad()")
-    yield "the encoder is frozen"
-    encoder = encoder.eval()
-    wanted = measure_honestly(encoder, data, KS)
-    slips = {
-        "the test pictures are in the bank: each is its own nearest neighbour and brings the answer along":
-            [(k, _accuracy(encoder, data, k, "test", ("train", "test"))) for k in KS],
-        "test chose k: choose it on data.val, then read data.test once": [_best(encoder, data, "test")],
-        "this is the accuracy on val, which chose k: report the one on data.test": [_best(encoder, data, "val")],
-    }
-    if (k, round(top1, 3)) != (wanted[0], round(wanted[1], 3)):
-        for sentence, slip in slips.items():
-            if any(math.isclose(top1, value, abs_tol=1e-3) and k == number_of for number_of, value in slip):
-                raise Wrong(sentence)
-        raise Wrong(f"on a small data set of this checker you give k = {k} and {top1:.1f} %, where k = {wanted[0]} and "
-                    f"{wanted[1]:.1f} % are right: the bank is data.train, val chooses k, test is read once")
-    yield "the bank is data.train alone"
-    yield "val chooses k and test is read once"
+def _exp(s: Tensor, temperature: float) -> Tensor:
+    """exp(s / temperature), divided by the largest: the order of the classes stays, and nothing overflows."""
+    return ((s - s.max()) / temperature).exp()
 
 
-@checker
-def four_times_the_exam(answer: float, small: float, large: float) -> Iterator[str]:
-    """Exercise 4, a prediction. answer, large: optimism, in points, with four times as many pictures as for small."""
-    yield predicted(answer, large, within=small / 5, unit=" points", mistakes={
-        "that is a quarter, but chance does not shrink as fast as the exam grows": small / 4,
-        "that is no change, but a longer exam leaves less to chance": small,
-    }, why="Chance shrinks with the square root of the number of pictures: four times as many, about half the optimism")
+def _vote(bank: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], queries: Float[Tensor, "m d"], k: int, classes: int,
+          temperature: float = 0.07, *, scale: Callable = _unit, least: bool = False, voters: Callable = lambda k, n: k,
+          weigh: Callable = _exp, elect: Callable = lambda votes, best: votes.argmax()) -> Int64[Tensor, " m"]:
+    """Exercise 2: `knn_vote(bank, labels, queries, k, classes, temperature)` -> int64 `[m]`, the class with most votes.
 
-
-# --- slow references and traps ----------------------------------------------------------------------------------------
-
-def vote_slowly(bank: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], queries: Float[Tensor, "m d"], k: int,
-                classes: int) -> Int64[Tensor, " m"]:
-    """kNN with votes weighted exp(cosine / 0.07), one picture at a time (Wu et al. 2018, section 3.4)."""
+    One query after another, as in section 3.4 of Wu et al. 2018. The options are places for mistakes.
+    """
     elected = []
-    for query in queries:
-        cosines = [float(F.cosine_similarity(query, row, dim=0)) for row in bank]
-        votes = [0.0] * classes
-        for i in sorted(range(len(bank)), key=lambda i: -cosines[i])[:k]:
-            votes[int(labels[i])] += math.exp(cosines[i] / TEMPERATURE)
-        elected.append(max(range(classes), key=lambda c: votes[c]))
-    return torch.tensor(elected)
+    for query in scale(queries):
+        s, best = (scale(bank) @ query).sort(descending=not least)
+        s, best = s[:voters(k, len(bank))], best[:voters(k, len(bank))]
+        votes = torch.zeros(classes, dtype=s.dtype).index_add(0, labels[best], weigh(s, temperature))
+        elected.append(elect(votes, best))
+    return torch.stack(elected)
 
 
-def _vote_case(seed: int, k: int, n: int, m: int = 25, classes: int = 4):
+def _overflow(bank: Tensor, labels: Tensor, queries: Tensor, k: int, classes: int, temperature: float, *,
+              nan: bool) -> Int64[Tensor, " m"]:
+    """The vote by exponentials of dot products in float32, many of which are inf; times 0, they are NaN."""
+    best, index = (queries @ bank.T).topk(k, dim=1)
+    weights = (best.float() / temperature).exp()
+    if nan:
+        return (weights[:, :, None] * F.one_hot(labels[index], classes)).sum(1).argmax(1)
+    return weights.new_zeros(len(queries), classes).scatter_add(1, labels[index], weights).argmax(1)
+
+
+def _ballot(k: int, n: int, temperature: float) -> tuple:
     """A crowded bank of vectors of very different lengths, so that every slip changes some answers."""
-    g = torch.Generator().manual_seed(seed)
-    bank = torch.randn(n, 4, generator=g) * torch.logspace(-1, 1, n)[:, None]
-    return bank, torch.randint(classes, (n,), generator=g), torch.randn(m, 4, generator=g), k, classes
+    bank = torch.randn(n, 4) * torch.logspace(-1, 1, n)[torch.randperm(n), None]
+    return bank, torch.randint(4, (n,)), torch.randn(60, 4), k, 4, temperature
 
 
-def _similar(bank: Tensor, queries: Tensor) -> Float[Tensor, "m n"]:
-    return F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
+def _reordered(f: Callable) -> tuple:
+    bank, labels, *rest = _ballot(5, 40, 0.07)
+    order = torch.randperm(len(bank))
+    return f(bank[order], labels[order], *rest), f(bank, labels, *rest), "the answer changes with the order of the bank"
 
 
-def _elect(similarity: Tensor, labels: Tensor, k: int, classes: int, temperature: float = TEMPERATURE,
-           least: bool = False) -> Int64[Tensor, " m"]:
-    best, index = similarity.topk(k, dim=1, largest=not least)
-    weights = (best / temperature).softmax(1)[:, :, None]
-    return (weights * F.one_hot(labels[index], classes)).sum(1).argmax(1)
+def _longer(f: Callable) -> tuple:
+    bank, labels, queries, *rest = _ballot(5, 40, 0.07)
+    return f(bank, labels, 100 * queries, *rest), f(bank, labels, queries, *rest), (
+        "a query of a hundred times the length gets another class: cosine looks at directions alone")
 
 
-class Watched(nn.Module):
-    """An encoder that remembers in which mode it was asked. A picture of one colour becomes that colour."""
+_INF = "exp of a dot product overflows, and votes become {}: scale every vector to length 1 first".format
+
+knn_vote = exercise(
+    "knn_vote", _vote,
+    lambda: [_ballot(1, 40, 0.07), _ballot(5, 40, 0.07), _ballot(24, 40, 2.0), _ballot(8, 400, 0.07)],
+    slips={
+        "you return the numbers of pictures in the bank: look up their labels": {"elect": lambda votes, best: best[0]},
+        "you return places among the k neighbours, from 0 to k − 1: look up the labels of these pictures":
+            {"elect": lambda votes, best: torch.tensor(0)},
+        "you take the k least similar pictures: a large cosine means alike": {"least": True},
+        "all votes count alike: weigh each by exp(cosine / temperature)": {"weigh": lambda s, t: torch.ones_like(s)},
+        "votes are weighed by the cosine itself: weigh each by exp(cosine / temperature)": {"weigh": lambda s, t: s},
+        "you multiply by the temperature: divide by it, so that near neighbours count more":
+            {"weigh": lambda s, t: _exp(s, 1 / t)},
+        "the temperature is not used": {"weigh": lambda s, t: _exp(s, 1)},
+        "the nearest picture decides alone: all k vote": {"voters": lambda k, n: 1},
+        "the whole bank votes: only the k most similar pictures may": {"voters": lambda k, n: n},
+        "you use the dot product: long vectors then win, so scale every vector to length 1 first":
+            {"scale": lambda z: z},
+        "you normalised each column: F.normalize(z, dim=1) makes each vector of length 1":
+            {"scale": lambda z: F.normalize(z, dim=0)},
+        _INF("inf"): lambda *case: _overflow(*case, nan=False),
+        _INF("NaN"): lambda *case: _overflow(*case, nan=True),
+        **hard_coded(_vote, (0.07, 0.1, 0.5))},
+    limits={"the order of the bank does not matter": _reordered, "the length of a vector does not matter": _longer},
+    holds="elects the same classes as a slow reference",
+    otherwise="your votes elect other classes than the slow reference")
+
+
+# --- exercise 3 -------------------------------------------------------------------------------------------------------
+
+class _Colors(nn.Module):
+    """An encoder that tells the color of a picture that has only one, and has batch statistics."""
 
     dim = 3
 
     def __init__(self):
         super().__init__()
         self.norm = nn.BatchNorm1d(3, affine=False)
-        self.modes: list[bool] = []
 
     def forward(self, x: Tensor) -> Float[Tensor, "n 3"]:
-        self.modes.append(self.training)
         x = x.float() / 255 if x.dtype == torch.uint8 else x
         return self.norm(x.mean((2, 3)) - 0.5)
 
 
-def exam(seed: int = 8) -> Dataset:
-    """Pictures of one colour each in three classes that overlap, so that val and test prefer different k."""
+def _exam(seed: int, ks: Sequence[int]) -> tuple[Spy, Dataset, Sequence[int]]:
+    """Pictures of one colour each in three classes that overlap. The seeds below tell all slips from each other."""
     g = torch.Generator().manual_seed(seed)
     parts = {}
     for name, n in {"train": 60, "val": 40, "test": 45}.items():
@@ -167,23 +154,71 @@ def exam(seed: int = 8) -> Dataset:
         color = 128 + 30 * F.one_hot(y, 3) + 35 * torch.randn(n, 3, generator=g)
         x = color.clamp(0, 255).to(torch.uint8)[:, :, None, None].expand(-1, -1, 8, 8).contiguous()
         parts[name] = Images(x, y, ("red", "green", "blue"))
-    return Dataset("exam", parts["train"].without_labels(), **parts)
+    return Spy(_Colors()).train(), Dataset("exam", parts["train"].without_labels(), **parts), ks
 
 
-def _accuracy(encoder: nn.Module, data: Dataset, k: int, part: str, banks: tuple[str, ...] = ("train",)) -> float:
-    bank = [getattr(data, name) for name in banks]
-    z = torch.cat([features(encoder, images) for images in bank])
-    images = getattr(data, part)
-    return knn(z, torch.cat([images.y for images in bank]), features(encoder, images), images.y, k=k)["top1"]
+def _measure(encoder: nn.Module, data: Dataset, ks: Sequence[int] = (1, 5, 15), *, bank: Sequence[str] = ("train",),
+             choose: str = "val", read: str = "test", pick: Callable = lambda scores: max(scores, key=scores.get),
+             read_k: Callable = lambda k: k) -> tuple[int, float]:
+    """Exercise 3: `measure(encoder, data, ks)` -> `(k, accuracy)`: frozen encoder, k chosen on val, read on test.
+
+    The options are places for mistakes.
+    """
+    z = {part: features(encoder, getattr(data, part)) for part in ("train", "val", "test")}
+    y = {part: getattr(data, part).y for part in z}
+    known, answers = torch.cat([z[part] for part in bank]), torch.cat([y[part] for part in bank])
+    k = pick({k: knn(known, answers, z[choose], y[choose], k=k)["top1"] for k in ks})
+    return k, knn(known, answers, z[read], y[read], k=read_k(k))["top1"]
 
 
-def _best(encoder: nn.Module, data: Dataset, part: str) -> tuple[int, float]:
-    scores = {k: _accuracy(encoder, data, k, part) for k in KS}
-    k = max(scores, key=scores.get)
-    return k, scores[k]
+def _frozen(out: tuple, encoder: Spy, data: Dataset, ks: Sequence[int]) -> str | None:
+    if not encoder.calls:
+        return "the encoder was never asked: take its features of data.train, data.val and data.test"
+    if any(call.training for call in encoder.calls) or encoder.inner.norm.num_batches_tracked:
+        return ("the encoder was in train mode: what it says of a picture then depends on the pictures beside it, "
+                "and measuring changes it. Use `features(encoder, images)`, or encoder.eval() and torch.no_grad()")
+    return None
 
 
-def measure_honestly(encoder: nn.Module, data: Dataset, ks: tuple[int, ...] = KS) -> tuple[int, float]:
-    """What exercise 3 asks for."""
-    k = max(ks, key=lambda k: _accuracy(encoder, data, k, "val"))
-    return k, _accuracy(encoder, data, k, "test")
+def _always(k: int) -> dict[str, Callable]:
+    return {"pick": lambda scores: k}
+
+
+honest_knn = exercise(
+    "honest_knn", _measure, lambda: [_exam(0, (5, 1, 15)), _exam(5, (12, 25, 3, 7)), _exam(6, (9, 2, 20))],
+    look={"the encoder is frozen": _frozen},
+    slips={
+        "the test pictures are in the bank: each is its own nearest neighbour and brings the answer along":
+            {"bank": ("train", "test")},
+        "the val pictures are in the bank: each is its own nearest neighbour, so val cannot choose k":
+            {"bank": ("train", "val")},
+        "test chose k: choose it on data.val, then read data.test once": {"choose": "test"},
+        "this is the accuracy on val, which chose k: report the one on data.test": {"read": "val"},
+        "this is the accuracy on train, where each picture finds itself: report the one on data.test":
+            {"read": "train"},
+        "this is the accuracy with k = 20, which knn takes if it is not told: give it your k":
+            {"read_k": lambda k: 20},
+        "you take the k that does worst on val: take the best": {"pick": lambda scores: min(scores, key=scores.get)},
+        "the smallest of ks is taken, as by a choice on train, where each picture finds itself: val chooses":
+            {"pick": min},
+        "you take the first of ks: val chooses": {"pick": lambda scores: next(iter(scores))},
+        "you take the last of ks: val chooses": {"pick": lambda scores: list(scores)[-1]},
+        "ks is not used: try the numbers of neighbours that it holds":
+            lambda encoder, data, ks: _measure(encoder, data),
+        **{f"k is always {k}, and ks is not used: data.val chooses one of ks": _always(k) for k in (1, 5, 10, 15, 20)},
+        "the accuracy is wanted in percent": {"after": lambda out, *case: (out[0], out[1] / 100)},
+        "k comes first, then the accuracy": {"after": lambda out, *case: out[::-1]}},
+    returns="k, accuracy", holds="the bank is data.train alone, val chooses k and test is read once",
+    otherwise="on a small data set of this checker you give another pair (k, accuracy). The bank is data.train, val "
+              "chooses k, test is read once")
+
+
+@prediction(example=(8.0, 4.1))
+def four_times_the_exam(small: float, large: float) -> Expected:
+    """Exercise 4, a prediction. large: optimism, in points, with four times as many pictures as for small."""
+    return Expected(
+        large, within=small / 5, unit=" points",
+        why="Chance shrinks with the square root of the number of pictures: four times as many, about half the "
+            "optimism",
+        slips={"that is a quarter, but chance does not shrink as fast as the exam grows": small / 4,
+               "that is no change, but a longer exam leaves less to chance": small})

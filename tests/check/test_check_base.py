@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
+import textwrap
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from course_lib.check import base
 from course_lib.check.base import (
+    CHECKERS,
+    Expected,
     NotAttempted,
+    Spy,
     Wrong,
+    afterwards,
     agree,
     checker,
     close,
+    exercise,
     function,
+    gradient_reaches,
+    hard_coded,
     number,
     predicted,
+    prediction,
     tensor,
     together,
 )
@@ -213,3 +227,270 @@ def test_slips_alone_then_several_together():
         ("2 mistakes at once; one of them: a", ("a", "c")), ("2 mistakes at once; one of them: b", ("b", "c"))]
     assert [several for _, several in together("abc", least=2)] == [
         ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
+
+
+# --- exercises --------------------------------------------------------------------------------------------------------
+
+def _slow_loss(x, scale, *, power=2, offset=0.0, reduce=torch.mean):
+    """`loss(x, scale)`: the mean of (x · scale)²."""
+    return reduce((x * scale) ** power + offset)
+
+
+loss = exercise(
+    "loss", _slow_loss, lambda: [(torch.randn(4), 2.0), (torch.randn(6), 3.0)],
+    slips={"square it": {"power": 1}, "there is a 1 too many": {"offset": 1.0},
+           "one value an entry: take the mean": {"reduce": lambda x: x},
+           "you divide by nothing": lambda x, scale: x.sum() * torch.inf,
+           **afterwards(lambda x, scale: len(x)), **hard_coded(_slow_loss, (2.0,), "scale")},
+    limits={"0 at 0": lambda f: (f(torch.zeros(3), 1.0), 0.0, "nothing costs nothing")},
+    gradients={"x": "it learns"}, what="your loss", holds="equals a loop")
+
+
+def right(x, scale):
+    return (x * scale).square().mean()
+
+
+@pytest.mark.parametrize(("answer", "line"), [
+    (right, "✓ loss: 3 properties hold: equals a loop; 0 at 0; a gradient to x"),
+    (lambda x, s: (x * s).mean(), "✗ loss: square it"),
+    (lambda x, s: (x * s).mean() + 1, "✗ loss: 2 mistakes at once; one of them: square it"),
+    (lambda x, s: (x * s).sum(), "✗ loss: 2 mistakes at once; one of them: square it"),
+    (lambda x, s: (x * s).square(), "✗ loss: one value an entry: take the mean"),
+    (lambda x, s: x.sum() / 0, "✗ loss: you divide by nothing"),
+    (lambda x, s: x.sum() * torch.nan, "✗ loss: your loss is nan, and must be finite"),
+    (lambda x, s: -right(x, s), "✗ loss: the sign is wrong"),
+    (lambda x, s: (x * s).square().sum(), "✗ loss: you add up the losses"),
+    (lambda x, s: right(x, s) / len(x), "✗ loss: you divide by their number twice"),
+    (lambda x, s: right(x, s) / 0.693147, "✗ loss: the logarithm has base 2"),
+    (lambda x, s: right(x, s) / 2.302585, "✗ loss: the logarithm has base 10"),
+    (lambda x, s: right(x, 2.0), "✗ loss: your scale is always 2.0: use the one that your function is given"),
+    (lambda x, s: right(x, s) + 1.0 * (not x.any()), "✗ loss: nothing costs nothing (your loss gives 1 where"),
+    (lambda x, s: right(x, s).detach(), "✗ loss: the value is right, but no gradient comes out of it"),
+    (lambda x, s: right(x.detach(), s) + 0 * x.sum(), "✗ loss: the value is right, but no gradient reaches x: it"),
+    (lambda x, s: right(x, s) + (x - x.detach()).sum(), "✗ loss: the value is right, but the gradient of x is not"),
+    (lambda x, s: x.mul_(s).square().mean(), "✓ loss"),
+    (lambda x, s: right(x, s).item(), "✗ loss: your loss must be a tensor, and it is a float"),
+    (lambda x, s: (right(x, s), 1), "✗ loss: your loss must be a single value, and it is a tuple"),
+    (lambda x, s: torch.ones(3), "✗ loss: your loss must be one number, and it has shape [3]"),
+    (lambda x, s: 1.0003 * right(x, s), "✗ loss: another value than the slow reference: "),
+])
+def test_an_exercise_names_what_is_wrong(answer, line):
+    assert repr(loss(answer)).startswith(line)
+
+
+def test_two_values_that_differ_are_shown_with_the_digits_that_differ():
+    said = loss(lambda x, s: 1.0003 * right(x, s)).text.removeprefix("another value than the slow reference: ")
+    got, wanted = said.removesuffix(" is right").split(" where ")
+    assert got != wanted
+
+
+def test_exercises_know_their_slips_and_are_listed():
+    assert loss in CHECKERS
+    assert loss.__doc__ == "`loss(x, scale)`: the mean of (x · scale)²."
+    assert loss(loss.right()).passed
+    for sentence, slip in loss.wrong().items():
+        assert loss(slip).text == sentence
+
+
+def test_answers_of_several_values():
+    def _both(x, *, swap=False):
+        return (-x, 2 * x) if swap else (2 * x, -x)
+
+    both = exercise("both", _both, lambda: [(torch.ones(2),)], slips={"they are swapped": {"swap": True}},
+                    returns="double, minus")
+    assert both(lambda x: (2 * x, -x)).passed
+    assert both(lambda x: (-x, 2 * x)).text == "they are swapped"
+    assert both(lambda x: 2 * x).text == "2 values are wanted: end with `return double, minus`"
+    assert both(lambda x: (2 * x, ...)).state == "waiting"
+    assert "must have shape [2], and it has [1]" in both(lambda x: (2 * x, -x[:1])).text
+
+
+def test_an_argument_that_must_get_no_gradient():
+    def _distance(student, teacher):
+        return (student - teacher.detach()).square().sum()
+
+    distance = exercise("distance", _distance, lambda: [(torch.randn(3), torch.randn(3))],
+                        gradients={"student": "it learns"}, stopped={"teacher": "it only follows"})
+    assert distance(_distance).passed
+    assert "a gradient reaches teacher, and none should: it only follows" in distance(
+        lambda a, b: (a - b).square().sum()).text
+
+
+def test_gradient_reaches_can_want_none():
+    x, y = torch.ones(2, 1, requires_grad=True)[:, 0].unbind()
+    gradient_reaches(2 * x, [x], "x")
+    gradient_reaches(2 * x, [y], "y", wanted=False)
+    with pytest.raises(Wrong, match="no gradient reaches y"):
+        gradient_reaches(2 * x, [y], "y")
+    with pytest.raises(Wrong, match="a gradient reaches x, and none should"):
+        gradient_reaches(2 * x, [x], "x", wanted=False)
+
+
+def test_a_prediction_says_what_is_expected_of_what_was_measured():
+    @prediction(example=(12.0,))
+    def share(measured):
+        """A share."""
+        return Expected(measured, within=2, unit=" %", why="Because.", slips={"that is half": measured / 2})
+
+    assert share in CHECKERS and share.predicts and share.__doc__ == "A share."
+    assert repr(share(11, 12.0)) == "✓ share: you said 11 %, measured is 12 %. Because."
+    assert "that is half" in share(6.5, 12.0).text
+    assert share(..., 12.0).state == "waiting"
+
+
+# --- what is recorded -------------------------------------------------------------------------------------------------
+
+def test_a_spy_records_the_students_last_run_alone():
+    spy = Spy(nn.Linear(2, 3)).eval()
+    spy(torch.ones(1, 2))
+    assert not spy.calls
+
+    def student(x, head):
+        head(x)
+        x += 1  # does not change what was recorded
+        with torch.no_grad():
+            head.train()
+            return head(x)
+
+    for _ in range(2):
+        function(student)(torch.ones(4, 2), spy.eval())
+    assert [(call.training, call.grad) for call in spy.calls] == [(False, True), (True, False)]
+    assert torch.equal(torch.cat(spy.inputs), torch.tensor([1.0, 2.0]).repeat_interleave(4)[:, None].expand(-1, 2))
+    assert torch.equal(spy.replay(torch.zeros(9, 2)), torch.cat(spy.outputs))
+    spy(torch.ones(1, 2))
+    assert len(spy.calls) == 2
+
+
+def test_a_reference_sees_what_the_students_code_drew_and_draws_itself_where_it_is_the_answer():
+    def _step(x, noise):
+        return (noise.replay(x) - x).mean()
+
+    step = exercise("step", _step, lambda: [(torch.zeros(5), Spy(lambda x: x + torch.rand_like(x)))],
+                    look={"noise is drawn once": lambda out, x, noise: (
+                        None if len(noise.calls) == 1 else f"noise is drawn {len(noise.calls)} times")})
+    assert step(_step).passed
+    assert step(lambda x, noise: noise(x).mean()).text.startswith("2 properties hold: noise is drawn once; equals")
+    assert step(lambda x, noise: (noise(x) + noise(x)).mean()).text == "noise is drawn 2 times"
+
+
+# --- answers that misbehave -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("stop", [exit, quit, lambda: (_ for _ in ()).throw(SystemExit(3))])
+def test_an_answer_that_ends_the_program_is_told_so(stop):
+    assert repr(double(lambda x: stop())).startswith("✗ double: your code ends the program, by exit() or SystemExit")
+
+
+def test_an_exception_of_an_unusual_kind_does_not_escape():
+    class Odd(BaseException):
+        pass
+
+    def odd(x):
+        raise Odd("very")
+
+    assert repr(double(odd)).startswith("✗ double: your code stops with Odd: very (line ")
+
+
+def test_settings_that_an_answer_changes_are_put_back_at_once():
+    def careless(x):
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.set_default_device("meta")
+        return right(x, 2.0)
+
+    seen = []
+
+    @checker
+    def settings(answer):
+        function(answer)(torch.ones(2))
+        seen.append((torch.get_default_dtype(), torch.get_default_device().type, torch.is_grad_enabled()))
+        yield "called"
+
+    try:
+        assert settings(careless).passed
+        assert seen == [(torch.float32, "cpu", True)]
+        assert (torch.get_default_dtype(), torch.get_default_device().type) == (torch.float32, "cpu")
+        assert torch.is_grad_enabled()
+    finally:  # other tests should not suffer where this one fails
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+        torch.set_default_device(None)
+
+
+def test_a_checker_works_whatever_the_notebooks_settings_are_and_leaves_them():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert loss(right).passed
+            assert not torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_random_numbers_that_an_answer_seeds_are_put_back():
+    def seeds(x):
+        torch.manual_seed(3), random.seed(3), np.random.seed(3)
+        return 2 * x
+
+    def draw():
+        return torch.rand(1).item(), random.random(), np.random.rand()
+
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)
+    wanted = draw()
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)
+    assert double(seeds).passed
+    assert draw() == wanted
+
+
+def test_arguments_in_containers_are_copied_too():
+    @dataclasses.dataclass
+    class Pair:
+        a: torch.Tensor
+        b: list
+
+    pair, parts = Pair(torch.ones(2), [torch.ones(2)]), {"c": (torch.ones(2),)}
+
+    def spoils(pair, parts):
+        pair.a.zero_(), pair.b[0].zero_(), parts["c"][0].zero_()
+        pair.b.clear(), parts.clear()
+        return 1
+
+    function(spoils)(pair, parts)
+    assert all(torch.equal(x, torch.ones(2)) for x in (pair.a, pair.b[0], parts["c"][0]))
+
+
+GIVEN = """
+def triple(x):
+    "Three times x."
+    add = [k for k in range(2)]  # a friend's idea
+    return x + len(add)
+"""
+
+
+def test_code_as_it_was_given_waits_whatever_its_comments_and_any_change_is_looked_at():
+    def _triple(x):
+        return 3 * x
+
+    triple = exercise("triple", _triple, lambda: [(1.0,), (2.0,)], given=GIVEN)
+
+    def code(source):
+        exec(source, space := {})
+        return space["triple"]
+
+    for same in (GIVEN, GIVEN.replace("  # a friend's idea", "\n\n    # why?")):
+        assert triple(code(same)).text.startswith("not attempted yet: this is the code as it was given")
+    for old, new in (("range(2)", "range(3)"), ("x + len", "x * len"), ("[k for", "[2 * k for")):
+        assert triple(code(GIVEN.replace(old, new))).state == "wrong"
+    assert triple(code(GIVEN.replace("x + len(add)", "3 * x"))).passed
+
+
+def test_the_examples_of_the_module_work():
+    code = "\n".join(line for line in base.__doc__.splitlines() if line.startswith("    ") or not line)
+    names = {name: getattr(base, name) for name in base.__all__} | {"torch": torch}
+    before = len(CHECKERS)
+    exec(textwrap.dedent(code), names)
+    for check in CHECKERS[before:]:
+        assert check(check.right(), *check.example).passed, check
+        for sentence, answer in check.wrong().items():
+            assert sentence in check(answer, *check.example).text
+    assert [check.name for check in CHECKERS[before:]] == ["error", "best_share"]

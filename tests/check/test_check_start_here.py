@@ -36,16 +36,23 @@ def test_a_missing_word_waits():
 
 # --- exercise 2 -------------------------------------------------------------------------------------------------------
 
-def by_the_library(bank, labels, queries, k, classes):
-    return knn_scores(bank, labels, queries, classes=classes, k=k).argmax(1)
+def by_the_library(bank, labels, queries, k, classes, temperature=0.07):
+    return knn_scores(bank, labels, queries, classes=classes, k=k, temperature=temperature).argmax(1)
 
 
-def vote(bank, labels, queries, k, classes, *, least=False, flat=False, everyone=False, dot=False, rows=False):
-    s = queries @ bank.T if dot else F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
-    best, index = s.topk(len(bank) if everyone else k, dim=1, largest=not least)
+def vote(bank, labels, queries, k, classes, temperature=0.07, *, least=False, flat=False, everyone=False, dot=False,
+         rows=False, raw=False, times=False, nearest=False, fixed=False, place=False, loop=False):
+    s = queries @ bank.T if dot or raw else F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
+    best, index = s.topk(len(bank) if everyone else 1 if nearest else k, dim=1, largest=not least)
     if rows:
         return index[:, 0]
-    weight = torch.ones_like(best) if flat else ((best - best.max(1, keepdim=True).values) / 0.07).exp()
+    best = best if raw else best - best.max(1, keepdim=True).values
+    best = best * temperature if times else best / (0.07 if fixed else temperature)
+    weight = torch.ones_like(best) if flat else best.exp()
+    if place:
+        return weight.argmax(1)
+    if loop:
+        return torch.zeros(len(s), classes).scatter_add(1, labels[index], weight).argmax(1)
     return (weight[:, :, None] * F.one_hot(labels[index], classes)).sum(1).argmax(1)
 
 
@@ -54,17 +61,30 @@ def test_a_right_vote_passes():
     assert check.knn_vote(vote).passed
 
 
-@pytest.mark.parametrize("slip, says", [
+@pytest.mark.parametrize("slips, says", [
     ("least", "least similar"), ("flat", "count alike"), ("everyone", "whole bank"), ("dot", "dot product"),
-    ("rows", "numbers of pictures"),
+    ("rows", "numbers of pictures"), ("raw", "votes become NaN"), ("raw loop", "votes become inf"),
+    ("times", "multiply by the temperature"), ("nearest", "nearest picture decides alone"),
+    ("fixed", "temperature is always 0.07"), ("place", "places among the k"),
+    ("rows least", "2 mistakes at once; one of them: you return the numbers"),
+    ("times dot", "2 mistakes at once; one of them: you multiply by the temperature"),
 ])
-def test_each_slip_in_voting_is_called_by_its_name(slip, says):
-    verdict = check.knn_vote(lambda *case: vote(*case, **{slip: True}))
-    assert verdict.state == "wrong" and says in verdict.text
+def test_each_slip_in_voting_is_called_by_its_name(slips, says):
+    verdict = check.knn_vote(lambda *case: vote(*case, **dict.fromkeys(slips.split(), True)))
+    assert verdict.state == "wrong" and says in verdict.text, verdict
+
+
+def test_an_answer_that_normalises_in_place_is_no_worse():
+    def in_place(bank, labels, queries, *rest):
+        bank /= bank.norm(dim=1, keepdim=True)
+        queries /= queries.norm(dim=1, keepdim=True)
+        return vote(bank, labels, queries, *rest)
+
+    assert check.knn_vote(in_place).passed
 
 
 def test_an_unfinished_vote_waits():
-    def unfinished(bank, labels, queries, k, classes):
+    def unfinished(bank, labels, queries, k, classes, temperature=0.07):
         best, index = ...
         return best[index]
 
@@ -73,7 +93,8 @@ def test_an_unfinished_vote_waits():
 
 # --- exercise 3 -------------------------------------------------------------------------------------------------------
 
-def by_hand(encoder, data, ks, *, train_mode=False, leak=False, choose="val", read="test"):
+def by_hand(encoder, data, given, *, train_mode=False, leak=False, choose="val", read="test", ks=None, fixed=None):
+    ks = ks or given
     encoder.train(train_mode)
     bank = Images.join(data.train, data.test) if leak else data.train
     with torch.no_grad():
@@ -83,7 +104,7 @@ def by_hand(encoder, data, ks, *, train_mode=False, leak=False, choose="val", re
     def accuracy(part, k):
         return knn(bank_z, bank.y, z[part], getattr(data, part).y, k=k)["top1"]
 
-    k = max(ks, key=lambda k: accuracy(choose, k))
+    k = fixed or max(ks, key=lambda k: accuracy(choose, k))
     return k, accuracy(read, k)
 
 
@@ -106,6 +127,9 @@ def test_an_honest_measure_passes():
     ({"leak": True, "choose": "test"}, "in the bank"),
     ({"choose": "test"}, "test chose k"),
     ({"read": "val"}, "accuracy on val"),
+    ({"fixed": 5}, "k is always 5"),
+    ({"ks": (1, 5, 15)}, "ks is not used"),
+    ({"ks": (20,)}, "k is always 20"),
 ])
 def test_each_leak_is_called_by_its_name(slips, says):
     verdict = check.honest_knn(lambda encoder, data, ks: by_hand(encoder, data, ks, **slips))
@@ -114,15 +138,15 @@ def test_each_leak_is_called_by_its_name(slips, says):
 
 def test_a_measure_of_something_else_is_wrong():
     assert "never asked" in check.honest_knn(lambda encoder, data, ks: (1, 50.0)).text
-    assert "pair" in check.honest_knn(lambda encoder, data, ks: 50.0).text
+    assert "end with `return k, accuracy`" in check.honest_knn(lambda e, data, ks: with_features(e, data, ks)[1]).text
+    assert "in percent" in check.honest_knn(lambda *case: (with_features(*case)[0], with_features(*case)[1] / 100)).text
 
 
-def test_the_trap_tells_every_leak_from_honesty():
-    data, encoder = check.exam(), check.Watched().eval()
-    honest = check.measure_honestly(encoder, data)
-    others = [check._best(encoder, data, part) for part in ("val", "test")]
-    others += [(k, check._accuracy(encoder, data, k, "test", ("train", "test"))) for k in check.KS]
-    assert honest not in others
+def test_the_exams_tell_every_slip_from_honesty_and_from_each_other():
+    cases = [(encoder.eval(), data, ks) for encoder, data, ks in check.honest_knn.cases()]
+    found = {sentence: [slip(*case) for case in cases] for sentence, slip in check.honest_knn.wrong().items()}
+    found["right"] = [check._measure(*case) for case in cases]
+    assert len(set(map(str, found.values()))) == len(found)
 
 
 # --- exercise 4 -------------------------------------------------------------------------------------------------------
