@@ -11,7 +11,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.check.base import Expected, Spy, Wrong, afterwards, checker, close, exercise, function, prediction, tensor
+from course_lib.check.base import (
+    Expected,
+    Spy,
+    Wrong,
+    afterwards,
+    checker,
+    close,
+    exercise,
+    function,
+    prediction,
+    tensor,
+)
 
 
 def what_are(rows: Float[Tensor, "m c s s"], pictures: Float[Tensor, "n c s s"]) -> list[tuple[int, int, bool] | None]:
@@ -27,8 +38,6 @@ def each_at_all_rotations(found: list[tuple[int, int, bool] | None], n: int) -> 
     """Whether each of n pictures is there at each of the four rotations, once, mirrored or not."""
     return None not in found and sorted(seen[:2] for seen in found) == list(itertools.product(range(n), range(4)))
 
-
-# --- exercise 1 -------------------------------------------------------------------------------------------------------
 
 @checker
 def rotate4(answer: Callable) -> Iterator[str]:
@@ -71,8 +80,6 @@ def rotate4(answer: Callable) -> Iterator[str]:
     yield "for any number of pictures"
 
 
-# --- exercise 2 -------------------------------------------------------------------------------------------------------
-
 @prediction()
 def half_blind() -> Expected:
     """The predicted loss of a network that sees whether a thing stands or lies, and not which end is up."""
@@ -86,8 +93,6 @@ def half_blind() -> Expected:
                "that would be perfect, and this network has to guess between two answers": 0.0,
                "that is the logarithm to base 10, and losses use base e": math.log10(2)})
 
-
-# --- exercise 3 -------------------------------------------------------------------------------------------------------
 
 def cut_slowly(x: Tensor, patch: int, gap: int, *, step: Callable = lambda patch, gap: patch + gap,
                by_column: bool = False) -> Float[Tensor, "n 9 c p p"]:
@@ -119,8 +124,6 @@ cut = exercise(
     limits={"tiles the picture where there is no gap": tiles},
     holds="equals cutting them one by one", otherwise="other patches than cutting them one by one")
 
-
-# --- exercise 4 -------------------------------------------------------------------------------------------------------
 
 FRIENDS = '''
 def training_loss(x, encoder, classifier):
@@ -175,7 +178,7 @@ training_loss = exercise(
                {"loss": lambda scores, label: F.nll_loss(scores.softmax(1), label)},
            "the labels do not fit the pictures: torch.cat puts all pictures at one rotation next to each other, so the "
            "labels are 0, 0, …, 1, 1, …; `repeat` gives 0, 1, 2, 3, 0, …": {"repeated": True},
-           "you turn clockwise, and label 1 means 90 degrees counter-clockwise: torch.rot90 with k = −1 turns clockwise":
+           "you turn clockwise, and label 1 means 90 degrees counter-clockwise: torch.rot90 wants k = 1 there, not −1":
                {"clockwise": True},
            "a picture is flipped upside down and keeps the label of one that is not: after flip(2) up is down. Flip "
            "left and right with flip(3), or not at all": {"upside_down": True},
