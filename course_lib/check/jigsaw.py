@@ -176,8 +176,11 @@ def from_the_whole_set(puzzle_loss: Callable) -> tuple:
         batches.append(numbers(*case).tolist())
     if all(batch == batches[0] for batch in batches):
         raise Wrong("every batch is shuffled by the same permutations: draw them anew each time")
-    return (len(set(itertools.chain(*batches))), 12,
-            "some permutations are never drawn: torch.randint(len(permutations), (len(h),)) draws from all of them")
+    count = len(set(itertools.chain(*batches)))
+    if count < 12:
+        raise Wrong(f"only {count} of the 12 permutations are ever drawn: torch.randint(len(permutations), (len(h),)) "
+                    "draws from all of them")
+    return count, 12
 
 
 puzzle_loss = exercise(
