@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +14,22 @@ from course_lib.check import rotation as check
 from course_lib.methods.pretext import rotation
 from course_lib.parts import grid_crops
 
+ROOT = Path(__file__).parents[2]
+
 
 def says(verdict, words):
     assert verdict.state == "wrong" and words in verdict.text, verdict
+
+
+@pytest.mark.parametrize(("folder", "state"), [("notebooks", "waiting"), ("notebooks/solutions", "passed")])
+@pytest.mark.parametrize("name", ["rotate4", "cut", "training_loss"])
+def test_the_cell_of_the_notebook_waits_and_the_solution_passes(folder, state, name):
+    cells = json.loads((ROOT / folder / "02_rotation.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names = {"torch": torch, "F": F, "check": check}
+    exec(next(source for source in sources if f"check.{name}({name})" in source), names)
+    verdict = getattr(check, name)(names[name])
+    assert verdict.state == state, verdict
 
 
 # --- exercise 1 -------------------------------------------------------------------------------------------------------
@@ -84,7 +99,6 @@ def cut(x, patch, gap, *, step=None, by_column=False):
 
 def test_right_patches_pass():
     assert check.cut(cut).passed
-    assert check.cut(check.cut_slowly).passed
 
 
 def test_the_reference_cuts_as_the_library_does():
@@ -109,14 +123,15 @@ def test_patches_that_lie_in_another_shape():
 
 # --- exercise 4 -------------------------------------------------------------------------------------------------------
 
-def step(x, encoder, classifier, *, flip=3, repeat=False, softmax=False, quarters=4, reduction="mean"):
+def step(x, encoder, classifier, *, flip=3, repeat=False, softmax=False, quarters=4, reduction="mean", turn=1,
+         loss=F.cross_entropy):
     """The notebook's solution; with flip=2, repeat and softmax it is the friend's."""
     if torch.rand(()) < 0.5:
         x = x.flip(flip)
-    pictures = torch.cat([torch.rot90(x, k, (2, 3)) for k in range(quarters)])
+    pictures = torch.cat([torch.rot90(x, turn * k, (2, 3)) for k in range(quarters)])
     label = torch.arange(4).repeat(len(x)) if repeat else torch.arange(quarters).repeat_interleave(len(x))
     scores = classifier(encoder(pictures))
-    return F.cross_entropy(scores.softmax(1) if softmax else scores, label, reduction=reduction)
+    return loss(scores.softmax(1) if softmax else scores, label, reduction=reduction)
 
 
 def one_rotation_after_the_other(x, encoder, classifier):
@@ -133,8 +148,11 @@ def test_a_right_step_passes(answer):
     ({"flip": 2}, "flipped upside down"),
     ({"repeat": True}, "the labels do not fit the pictures"),
     ({"softmax": True}, "takes a softmax itself"),
-    ({"softmax": True, "repeat": True}, "more than one mistake; one of them: F.cross_entropy takes a softmax itself"),
+    ({"softmax": True, "repeat": True}, "2 mistakes at once; one of them: F.cross_entropy takes a softmax itself"),
     ({"quarters": 3}, "at 0, 90, 180 and 270 degrees"),
+    ({"turn": -1}, "you turn clockwise"),
+    ({"turn": -1, "flip": 2}, "2 mistakes at once; one of them: you turn clockwise"),
+    ({"softmax": True, "loss": F.nll_loss}, "there is no logarithm"),
     ({"reduction": "sum"}, "you add up the losses"),
 ])
 def test_mistakes_in_the_step_are_named(options, words):
@@ -147,10 +165,18 @@ def test_the_friends_step_is_wrong_until_all_three_are_mended():
 
 
 def test_a_step_without_a_gradient():
-    says(check.training_loss(lambda *a: step(*a).detach()), "no gradient reaches the encoder")
+    says(check.training_loss(lambda *a: step(*a).detach()), "no gradient comes out of it")
     says(check.training_loss(lambda x, encoder, classifier: step(x, lambda v: encoder(v).detach(), classifier)),
-         "no gradient reaches the encoder")
+         "no gradient reaches encoder")
+    says(check.training_loss(lambda x, encoder, classifier: step(x, encoder, lambda h: F.linear(
+        h, classifier.weight.detach(), classifier.bias.detach()))), "no gradient reaches classifier")
 
 
 def test_another_loss_shows_both_values():
-    says(check.training_loss(lambda *a: step(*a) + 1), "is right: the cross-entropy of the four rotations")
+    says(check.training_loss(lambda *a: step(*a) + 1), "cross-entropy of the four rotations: 2.4")
+
+
+def test_an_encoder_that_is_not_asked_or_gets_other_pictures():
+    says(check.training_loss(lambda x, encoder, classifier: x.sum()), "the encoder was never asked")
+    says(check.training_loss(lambda x, encoder, classifier: classifier(encoder(x.flatten(1))).mean()),
+         "it saw 5 pictures of 5, not all of them so")
