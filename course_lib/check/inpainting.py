@@ -120,7 +120,7 @@ hole_color = exercise(
            "that is the sum over the hidden pixels: divide by how many they are":
                {"after": lambda color, filled, mask: color * mask.sum((2, 3))}},
     limits={"the exact colour of what nobody was to see": exact_color},
-    holds="a colour a picture", otherwise="not the mean colour of what is hidden")
+    holds="equals stealing it picture by picture", otherwise="not the mean colour of what is hidden")
 
 
 # --- two players ------------------------------------------------------------------------------------------------------

@@ -145,6 +145,7 @@ def test_mistakes_in_the_training_step_are_named(options, words):
     (lambda x, e, p, bins: torch.zeros(()), "it was asked 0 times"),
     (lambda *parts: training_loss(*parts).detach(), "no gradient comes out of it"),
     (lambda *parts: training_loss(*parts, cut=True), "no gradient reaches encoder"),
+    (lambda x, e, p, bins: p(e(gray(x))).mean(), "your code stops with"),
     (lambda *parts: training_loss(*parts) * 3, "the rebalanced cross-entropy of the bins"),
 ])
 def test_what_else_can_go_wrong_in_the_training_step(answer, words):
