@@ -53,10 +53,9 @@ def hole_cases() -> list[tuple]:
 
 
 def other_visible_pixels(student: Callable) -> tuple:
-    """The loss where what is painted on visible pixels is far off, what it should be, and what to say."""
+    """The student's loss where what is painted on visible pixels is far off, and what it should be."""
     output, target, mask = hole_cases()[0]
-    return student(torch.where(mask, output, 9.0), target, mask), slow_hole_loss(output, target, mask), (
-        "a change of the visible pixels changes your loss, and only hidden ones may")
+    return student(torch.where(mask, output, 9.0), target, mask), slow_hole_loss(output, target, mask)
 
 
 def mean_of_means(output: Tensor, target: Tensor, mask: Tensor) -> Float[Tensor, ""]:

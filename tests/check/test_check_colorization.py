@@ -52,7 +52,7 @@ def test_right_weights_pass(answer):
     (lambda p, u: rebalance(p, u) + 1, "other weights than counting bin by bin"),
     (lambda p, u: rebalance(p, u).sum(), "must have shape [6]"),
     (lambda p, u: rebalance(p, u) if u < 1 else 2 * rebalance(p, u), "at λ = 1 all bins weigh the same"),
-    (lambda p, u: rebalance(p, u) / (p > 0), "should have a finite weight"),
+    (lambda p, u: rebalance(p, u) / (p > 0), "a bin that does not occur has a finite weight"),
     (lambda p, u: raw(p, 1 - u), "2 mistakes at once; one of them: the weights are not brought to a mean of 1"),
 ])
 def test_mistakes_in_rebalancing_are_named(answer, words):
