@@ -9,16 +9,26 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from course_lib.check.base import Wrong, agree, checker, close, function, predicted, tensor
+from course_lib.check.base import (
+    Expected,
+    Wrong,
+    afterwards,
+    agree,
+    checker,
+    exercise,
+    function,
+    gradient_reaches,
+    prediction,
+    tensor,
+)
 
 
-@checker
-def hidden_share(answer: float, measured: float) -> Iterator[str]:
-    """A prediction. measured: the share of a picture, in percent, that five random blocks hide on average."""
-    yield predicted(answer, measured, within=3, unit=" %", mistakes={
-        "that would be right if blocks never overlapped": 100 * 5 / 16,
-        "that is one block alone": 100 / 16,
-    }, why="Blocks overlap, and those that do hide less than the sum of their areas")
+@prediction(example=(26.0,))
+def hidden_share(measured: float) -> Expected:
+    """The predicted share of a picture, in percent, that five random blocks hide on average."""
+    slips = {"that would be right if blocks never overlapped": 100 * 5 / 16, "that is one block alone": 100 / 16}
+    return Expected(measured, within=3, unit=" %", slips=slips,
+                    why="Blocks overlap, and those that do hide less than the sum of their areas")
 
 
 # --- the loss of a hole -----------------------------------------------------------------------------------------------
@@ -30,83 +40,98 @@ def holes(n: int, side: int) -> Bool[Tensor, "n 1 s s"]:
     return mask
 
 
-def slow_hole_loss(output: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"],
-                   mask: Bool[Tensor, "n 1 h w"]) -> Float[Tensor, ""]:
-    """The mean of the squared errors of hidden pixels, collected one by one, in float64."""
-    errors = [(output[i, :, y, x] - target[i, :, y, x]).double().square()
-              for i, _, y, x in mask.nonzero().tolist()]
-    return torch.stack(errors).mean()
-
-
-@checker
-def hole_loss(answer: Callable) -> Iterator[str]:
+def slow_hole_loss(output: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"], mask: Bool[Tensor, "n 1 h w"],
+                   *, hidden: bool = True, error: Callable = torch.square) -> Float[Tensor, ""]:
     """`hole_loss(output, target, mask)`: mean squared error over the hidden pixels alone."""
-    student = function(answer)
-    cases = [(*torch.rand(2, n, 3, side, side), holes(n, side)) for n, side in ((4, 6), (3, 5))]
-    tensor(student(*cases[0]), (), "your loss")
-    yield "one number"
+    places = (mask == hidden).nonzero().tolist()
+    return torch.stack([error(output[i, :, y, x] - target[i, :, y, x]) for i, _, y, x in places]).mean()
 
-    def squares(output, target):
-        return (output - target).square()
 
-    agree(student, cases, slow_hole_loss, {
-        "you average over the whole picture: divide by the number of hidden values":
-            lambda o, t, m: (squares(o, t) * m).mean(),
-        "the mask is not used: visible pixels count too": lambda o, t, m: squares(o, t).mean(),
-        "the mask is the wrong way round: True is hidden": lambda o, t, m: slow_hole_loss(o, t, ~m),
-        "you divide by the hidden places, and each has three channels":
-            lambda o, t, m: (squares(o, t) * m).sum() / m.sum(),
-        "you add up the squares: divide by the number of hidden values": lambda o, t, m: (squares(o, t) * m).sum(),
-        "you average each picture's hole first, so a pixel of a small hole counts more: divide once, at the end":
-            lambda o, t, m: ((squares(o, t) * m).sum((1, 2, 3)) / (3 * m.sum((1, 2, 3)))).mean(),
-        "the errors are not squared": lambda o, t, m: ((o - t).abs() * m).sum() / (3 * m.sum()),
-    }, "your loss is not that of a loop over hidden pixels")
-    yield "equals a loop over hidden pixels"
-    output, target, mask = cases[0]
-    if not close(student(torch.where(mask, output, 9.0), target, mask), slow_hole_loss(output, target, mask)):
-        raise Wrong("a change of the visible pixels changes your loss, and only hidden ones may")
-    yield "visible pixels do not count"
-    output = output.requires_grad_()
-    loss = student(output, target, mask)
-    if not loss.requires_grad:
-        raise Wrong("no gradient comes out of your loss: nothing would be learned")
-    yield "it has a gradient"
+def hole_cases() -> list[tuple]:
+    """Outputs, targets and holes, of two sizes."""
+    return [(*torch.rand(2, n, 3, side, side), holes(n, side)) for n, side in ((4, 6), (3, 5))]
+
+
+def other_visible_pixels(student: Callable) -> tuple:
+    """The student's loss where what is painted on visible pixels is far off, and what it should be."""
+    output, target, mask = hole_cases()[0]
+    return student(torch.where(mask, output, 9.0), target, mask), slow_hole_loss(output, target, mask)
+
+
+def mean_of_means(output: Tensor, target: Tensor, mask: Tensor) -> Float[Tensor, ""]:
+    """The mean over pictures of each hole's mean squared error."""
+    return (((output - target).square() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))).mean()
+
+
+hole_loss = exercise(
+    "hole_loss", slow_hole_loss, hole_cases,
+    slips={"you average over the whole picture: divide by the number of hidden values":
+               {"after": lambda loss, output, target, mask: loss * mask.double().mean()},
+           "the mask is not used: visible pixels count too":
+               lambda output, target, mask: (output - target).square().mean(),
+           "the mask is the wrong way round: True is hidden": {"hidden": False},
+           "you divide by the hidden places, and each has three channels": {"after": lambda loss, *case: 3 * loss},
+           "you average each picture's hole first, so a pixel of a small hole counts more: divide once, at the end":
+               mean_of_means,
+           "the errors are not squared": {"error": torch.abs},
+           **afterwards(lambda output, target, mask: 3 * mask.sum(), what="squares", logarithm=False)},
+    limits={"visible pixels do not count": other_visible_pixels}, gradients={"output": "nothing would be learned"},
+    what="your loss", holds="equals a loop over hidden pixels",
+    otherwise="your loss is not that of a loop over hidden pixels")
 
 
 # --- what a filling gives away ----------------------------------------------------------------------------------------
 
-@checker
-def hole_color(answer: Callable) -> Iterator[str]:
+def slow_hole_color(filled: Float[Tensor, "n 3 h w"], mask: Bool[Tensor, "n 1 h w"]) -> Float[Tensor, "n 3"]:
     """`hole_color(filled, mask)`: the mean colour of what is hidden, where holes hold the picture's own mean."""
-    student = function(answer)
-    cases, truths = [], []
-    for n, side in ((4, 6), (3, 8)):
-        x, mask = torch.rand(n, 3, side, side), holes(n, side)
-        cases.append((torch.where(mask, x.mean((2, 3), keepdim=True), x), mask))
-        truths.append((x * mask).sum((2, 3)) / mask.sum((2, 3)))
-    tensor(student(*cases[0]), truths[0].shape, "the colours")
-    yield "a colour a picture"
-    found = iter(truths)
-    agree(student, cases, lambda *case: next(found), {
-        "that is the colour of the filling, the mean of the whole picture: what is seen must be taken out of it":
-            lambda filled, mask: (filled * mask).sum((2, 3)) / mask.sum((2, 3)),
-        "that is the mean of the filled picture: the filling itself must not count as seen":
-            lambda filled, mask: filled.mean((2, 3)),
-        "that is the mean of what is seen": lambda filled, mask: (filled * ~mask).sum((2, 3)) / (~mask).sum((2, 3)),
-        "that is the sum over the hidden pixels: divide by how many they are": _stolen,
-    }, "not the mean colour of what is hidden")
-    yield "the exact colour of what nobody was to see"
+    colors = []
+    for picture, hidden in zip(filled, mask[:, 0], strict=True):
+        mean = picture[:, hidden][:, 0]  # any hidden pixel tells the mean of the whole picture,
+        everything = mean * hidden.numel()  # and so the sum of all its pixels
+        colors.append((everything - picture[:, ~hidden].sum(1)) / hidden.sum())
+    return torch.stack(colors)
 
 
-def _stolen(filled: Tensor, mask: Tensor) -> Float[Tensor, "n 3"]:
-    """The sum of the hidden pixels: all there is, less what is seen."""
-    mean = (filled * mask).sum((2, 3)) / mask.sum((2, 3))
-    return mean * mask[0].numel() - (filled * ~mask).sum((2, 3))
+def mean_color(x: Float[Tensor, "n 3 h w"], where: Bool[Tensor, "n 1 h w"]) -> Float[Tensor, "n 3"]:
+    """The mean of a part of each picture."""
+    return (x * where).sum((2, 3)) / where.sum((2, 3))
+
+
+def filled_case(n: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures with their own mean colour in their holes, the holes, and the mean colour that was there before."""
+    x, mask = torch.rand(n, 3, side, side), holes(n, side)
+    return torch.where(mask, x.mean((2, 3), keepdim=True), x), mask, mean_color(x, mask)
+
+
+def exact_color(student: Callable) -> tuple:
+    """What the student steals, and the colour of the pictures before they were filled."""
+    filled, mask, truth = filled_case(5, 7)
+    return student(filled, mask), truth
+
+
+hole_color = exercise(
+    "hole_color", slow_hole_color, lambda: [filled_case(4, 6)[:2], filled_case(3, 8)[:2]],
+    slips={"that is the colour of the filling, the mean of the whole picture: what is seen must be taken out of it":
+               mean_color,
+           "that is the mean of the filled picture: the filling itself must not count as seen":
+               lambda filled, mask: filled.mean((2, 3)),
+           "that is the mean of what is seen": lambda filled, mask: mean_color(filled, ~mask),
+           "that is the sum over the hidden pixels: divide by how many they are":
+               {"after": lambda color, filled, mask: color * mask.sum((2, 3))}},
+    limits={"the exact colour of what nobody was to see": exact_color},
+    holds="equals stealing it picture by picture", otherwise="not the mean colour of what is hidden")
 
 
 # --- two players ------------------------------------------------------------------------------------------------------
 
-@checker
+@checker(given='''
+def players(real, painted, judge):
+    """(painter's loss, judge's loss). judge: pictures to logits, large for real. F.softplus(-logit) is −log D."""
+    said_real, said_painted = judge(real), judge(painted)
+    painter = F.softplus(said_painted).mean()
+    found = F.softplus(said_real).mean() + F.softplus(-said_painted).mean()
+    return painter, found
+''')
 def players(answer: Callable) -> Iterator[str]:
     """`players(real, painted, judge)`: (the painter's loss, the judge's loss), each with a gradient for its owner."""
     student = function(answer)
@@ -119,33 +144,28 @@ def players(answer: Callable) -> Iterator[str]:
     yield "two numbers"
 
     said_real, said = judge(real), judge(painted)
-    fooled, caught = F.softplus(-said).mean(), F.softplus(-said_real).mean() + F.softplus(said).mean()
-    if close(painter, F.softplus(said).mean()):
-        raise Wrong("the painter is rewarded for being found out: it wants a large D(painted), and −log D is "
-                    "softplus(−logit)")
-    if close(painter, -F.softplus(said).mean()):
-        raise Wrong("that is log(1 − D), whose gradient vanishes just when the painter is found out: use −log D")
-    if not close(painter, fooled):
-        raise Wrong("the painter's loss is not the mean of −log D(painted) = softplus(−logit)")
+    summed = "you add up the losses of the pictures: take their mean, or the learning rate depends on the batch"
+    agree(lambda: painter, [()], lambda: F.softplus(-said).mean(), {
+        "the painter is rewarded for being found out: it wants a large D(painted), and −log D is softplus(−logit)":
+            lambda: F.softplus(said).mean(),
+        "that is log(1 − D), whose gradient vanishes just when the painter is found out: use −log D":
+            lambda: -F.softplus(said).mean(),
+        summed: lambda: F.softplus(-said).sum(),
+    }, "the painter's loss is not the mean of −log D(painted) = softplus(−logit)")
     yield "the painter wants to be taken for real"
-    if close(found, F.softplus(said_real).mean() + F.softplus(-said).mean()):
-        raise Wrong("the judge is rewarded for mistakes: −log D(real) is softplus(−logit), and −log(1 − D(painted)) "
-                    "softplus(logit)")
-    if not close(found, caught):
-        raise Wrong("the judge's loss is not −log D(real) − log(1 − D(painted)), a mean over pictures for each")
+    agree(lambda: found, [()], lambda: F.softplus(-said_real).mean() + F.softplus(said).mean(), {
+        "the judge is rewarded for mistakes: −log D(real) is softplus(−logit), −log(1 − D(painted)) softplus(logit)":
+            lambda: F.softplus(said_real).mean() + F.softplus(-said).mean(),
+        summed: lambda: F.softplus(-said_real).sum() + F.softplus(said).sum(),
+    }, "the judge's loss is not −log D(real) − log(1 − D(painted)), a mean over pictures for each")
     yield "the judge wants to tell them apart"
 
     weights = list(judge.parameters())
-    for loss, who, own, other, what in ((painter, "painter", [painted], weights, "the judge's weights"),
-                                        (found, "judge", weights, [painted], "the painted pictures")):
-        if not loss.requires_grad or not _reaches(loss, own):
-            raise Wrong(f"no gradient of the {who}'s loss reaches the {who}: nothing would be learned")
-        if _reaches(loss, other):
-            raise Wrong(f"the {who}'s loss sends a gradient to {what}, which one optimizer would follow: the players "
-                        "would help each other")
-        yield f"the {who}'s loss moves the {who} alone"
-
-
-def _reaches(loss: Tensor, leaves: list[Tensor]) -> bool:
-    return any(g is not None and bool(g.any())
-               for g in torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True))
+    gradient_reaches(painter, [painted], "the painter from the painter's loss")
+    gradient_reaches(painter, weights, "the judge's weights from the painter's loss", wanted=False,
+                     why="the judge would help the painter. Ask a frozen copy of it")
+    yield "the painter's loss moves the painter alone"
+    gradient_reaches(found, weights, "the judge from the judge's loss")
+    gradient_reaches(found, [painted], "the painted pictures from the judge's loss", wanted=False,
+                     why="the painter would help the judge. Give it painted.detach()")
+    yield "the judge's loss moves the judge alone"

@@ -1,4 +1,4 @@
-"""The checkers of notebook 04: right answers pass, each slip is called by its name, and no answer crashes them."""
+"""The checkers of notebook 04: right answers pass, and each slip is called by its name, however it is written."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def test_right_losses_pass():
     (lambda o, t, m: (o - t).abs()[m.expand_as(o)].mean(), "not squared"),
     (lambda o, t, m: 2 * by_the_library(o, t, m), "loop over hidden"),
     (lambda o, t, m: by_the_library(o, t, m).detach(), "no gradient"),
+    (lambda o, t, m: by_the_library(o, t, m).item(), "must be a tensor"),
 ])
 def test_each_slip_in_the_loss_is_called_by_its_name(answer, says):
     verdict = check.hole_loss(answer)
@@ -83,8 +84,10 @@ def test_a_right_game_passes():
 @pytest.mark.parametrize("slip, says", [
     ({"painter": lambda said: F.softplus(said).mean()}, "being found out"),
     ({"painter": lambda said: -F.softplus(said).mean()}, "vanishes"),
+    ({"painter": lambda said: F.softplus(-said).sum()}, "add up"),
     ({"painter": lambda said: said.mean()}, "painter's loss is not"),
     ({"judged": lambda real, said: discriminator_loss(said, real)}, "rewarded for mistakes"),
+    ({"judged": lambda real, said: 6 * discriminator_loss(real, said)}, "add up"),
     ({"judged": lambda real, said: discriminator_loss(real, said) / 2}, "judge's loss is not"),
     ({"freeze": False}, "judge's weights"),
     ({"cut": False}, "painted pictures"),
