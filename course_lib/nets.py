@@ -277,7 +277,7 @@ class ViT(Encoder):
             raise IndexError(f"this ViT has {depth} blocks, got block={block}: "
                              f"give one of 0 to {depth - 1}, or -1 for the last")
         x = self._embed(x)
-        for before in self.blocks[:block % depth]:
+        for before in self.blocks[:block]:
             x = before(x)
         return self.blocks[block].attend(x)[0]
 

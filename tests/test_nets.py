@@ -228,7 +228,7 @@ def test_vit_takes_every_picture_that_its_patches_tile():
             net(torch.rand(2, 3, height, width))
 
 
-@pytest.mark.parametrize("shape", [(16, 24), (40, 8)])
+@pytest.mark.parametrize("shape", [(16, 24), (40, 8), (32, 24), (24, 32)])
 def test_positions_are_those_of_the_picture_at_hand(shape):
     small, x = vit(dim=32, depth=2), torch.rand(2, 3, *shape)
     # Of a larger picture that begins with these pixels, the patches at the same places alone: the very same input.
@@ -238,6 +238,11 @@ def test_positions_are_those_of_the_picture_at_hand(shape):
     large.load_state_dict(small.state_dict())
     places = torch.arange(144).view(12, 12)[:shape[0] // 4, :shape[1] // 4].flatten().expand(2, -1)
     torch.testing.assert_close(small.tokens(x), large.tokens(whole, places))
+
+
+def test_vit_in_half_precision_takes_other_sizes_too():
+    net = vit(dim=32, depth=2).bfloat16()
+    assert net(torch.rand(2, 3, 16, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_vit_of_settings_that_make_no_sense():
@@ -286,15 +291,19 @@ def test_attention_of_a_vit_is_what_its_blocks_use():
         torch.testing.assert_close(weights.sum(3), torch.ones(2, 2, 17, dtype=torch.float64))
     assert torch.equal(net.attention(x), maps[2]) and torch.equal(net.attention(x, -3), maps[0])
     assert not torch.allclose(maps[0], maps[1]) and not torch.allclose(maps[1], maps[2])
-    # The last block once more by hand, from its attention and the token of class and patches before it.
+    # Every block once more by hand: from its attention and the tokens before it to those after it.
     seen = []
-    net.blocks[2].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0]))
-    tokens = net.tokens(x)
-    block, before = net.blocks[2], seen[0]
-    values = block.qkv(block.norm1(before))[:, :, 64:].unflatten(2, (2, 16))
-    mixed = torch.einsum("nhij,njhd->nihd", maps[2], values).flatten(2)
-    after = before + block.out(mixed)
-    torch.testing.assert_close(tokens, net.norm(after + block.mlp(block.norm2(after))))
+    for block in net.blocks:
+        block.register_forward_hook(lambda block, inputs, output: seen.append((inputs[0], output)))
+    tokens, stages = net.tokens(x), net.stages(x)
+    for weights, block, (before, after) in zip(maps, net.blocks, seen[:3], strict=True):
+        values = block.qkv(block.norm1(before))[:, :, 64:].unflatten(2, (2, 16))
+        mixed = before + block.out(torch.einsum("nhij,njhd->nihd", weights, values).flatten(2))
+        torch.testing.assert_close(after, mixed + block.mlp(block.norm2(mixed)))
+    assert torch.equal(tokens, net.norm(after))
+    # A stage is what its block says, but for the last, which ends in a norm.
+    for stage, (_, after) in zip(stages[:2], seen, strict=False):
+        assert torch.equal(stage.flatten(2).mT, after[:, 1:])
 
 
 @pytest.mark.parametrize("block", [3, -4])

@@ -110,3 +110,8 @@ def test_the_target_is_the_view_in_patches(norm_pix_loss, monkeypatch):
     patches = patchify(x, 4)
     wanted = normalize_patches(patches) if norm_pix_loss else patches
     torch.testing.assert_close(seen["target"], wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_of_another_size():
+    with pytest.raises(ValueError, match=r"takes pictures of 32×32 pixels, got 48×48: .* nets.vit\(size=48\)"):
+        MAE(vit(dim=16, depth=1, heads=2)).predict_patches(torch.rand(2, 3, 48, 48))

@@ -60,7 +60,14 @@ class MAE(Method):
         return self.predict(self.decoder(x)[:, 1:])
 
     def predict_patches(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n l p"], Bool[Tensor, "n l"]]:
-        """Predictions for all patches of pictures in [0, 1], and which patches were hidden."""
+        """Predictions for all patches of pictures in [0, 1], and which patches were hidden.
+
+        Raises ValueError for pictures of another size than the encoder's, since the decoder has positions for that one.
+        """
+        size = self.encoder.patch * self.encoder.grid
+        if x.shape[2:] != (size, size):
+            raise ValueError(f"this MAE takes pictures of {size}×{size} pixels, got {x.shape[2]}×{x.shape[3]}: "
+                             f"give it views of {size} or build nets.vit(size={x.shape[2]})")
         keep, hidden, restore = random_masking(len(x), self.encoder.grid**2, self.mask_ratio, x.device)
         return self.decode(self.encoder.tokens(x, keep), restore), hidden
 
