@@ -80,8 +80,8 @@ def curves(history: HasLogs | Mapping[str, HasLogs], *, keys: Sequence[str] = ("
         axes.set(xlabel="epoch", ylabel=key)
         axes.ticklabel_format(useOffset=False)
         for i, (name, color) in enumerate(never):
-            axes.text(0.03, 0.95 - 0.08 * i, name, transform=axes.transAxes, color=color, fontsize=style.MEDIUM,
-                      va="top", weight="bold")
+            axes.text(0.97, 0.95 - 0.08 * i, name, transform=axes.transAxes, color=color, fontsize=style.MEDIUM,
+                      ha="right", va="top", weight="bold")
         if drawn:
             draw_lines(axes, drawn, levels=lines if p == 0 else None)
     return figure

@@ -24,7 +24,7 @@ from course_lib.viz.pictures import EDGE, Sheet, cell_size, pixels_of
 HEIGHT = 640  # of a map, in pixels
 THUMBNAILS = 18  # at most, or they hide the points
 FEWEST = 10  # pictures that make a map
-NAMES = 30  # classes at most whose names stand on the map, or they hide the points; the legend has the rest
+NAMES = 20  # classes at most whose names stand on the map, or they hide the points; the legend has the rest
 STEP = 27  # from one line of a legend to the next, in pixels
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
