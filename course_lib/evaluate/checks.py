@@ -1,9 +1,58 @@
-"""What every measure asks of the features and labels it is given, said in one sentence where it is not so."""
+"""What every measure asks of what it is given, in one sentence where it is not so, and the settings they all run in."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from course_lib.data.types import Dataset
+
+PATIENCE = 5.0  # seconds before a progress bar shows, so that what is over in a moment leaves no trace
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """The same numbers wherever a measure is called: no autocast, no inference mode, no gradients, float32 by default.
+
+    Inference mode is left because its tensors cannot be used where gradients are taken, as the probe's fit does.
+    `@undisturbed()` above a function runs each call of it so.
+    """
+    default = torch.get_default_dtype()
+    with contextlib.ExitStack() as settings:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                settings.enter_context(torch.autocast(kind, enabled=False))
+        settings.enter_context(torch.inference_mode(False))
+        settings.enter_context(torch.no_grad())
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
+
+
+def check_encoder(encoder: nn.Module) -> None:
+    """Raises TypeError where this is no encoder that can be measured: no module, a whole method, not in float32."""
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(f"an encoder must be a torch.nn.Module, got {type(encoder).__name__}: give method.encoder, or "
+                        "build one with cl.nets")
+    if callable(getattr(encoder, "loss", None)) and isinstance(getattr(encoder, "encoder", None), nn.Module):
+        raise TypeError(f"only an encoder can be measured, got the whole method {type(encoder).__name__}: "
+                        "give method.encoder")
+    for name, weight in encoder.named_parameters():
+        if weight.is_floating_point() and weight.dtype != torch.float32:
+            raise TypeError(f"an encoder is measured in float32, but its {name} is {weight.dtype}: convert it first "
+                            "with encoder.float()")
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Raises TypeError for anything but a `Dataset`."""
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"an encoder is evaluated on a Dataset with train, val and test, got {type(dataset).__name__}: "
+                        "give what cl.load returned; for one set of pictures there is features(encoder, images)")
 
 
 def check_features(z: Tensor, what: str, *, rows: int = 1) -> None:

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from course_lib.evaluate.checks import check_features, check_same_width
+from course_lib.evaluate.checks import check_features, check_same_width, undisturbed
 
 
+@undisturbed()
 def rankme(z: Float[Tensor, "n d"]) -> float:
     """The effective rank of the features: exp of the entropy of the normalised singular values, from 1 to min(n, d).
 
@@ -30,6 +31,7 @@ def rankme(z: Float[Tensor, "n d"]) -> float:
     return torch.special.entr(p).sum().exp().item()
 
 
+@undisturbed()
 def alignment(z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"]) -> float:
     """Mean squared distance of two views of one picture, features scaled to length 1: 0 (the same) to 4 (opposite).
 
@@ -45,6 +47,7 @@ def alignment(z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"]) -> float:
     return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).square().sum(dim=1).double().mean().item()
 
 
+@undisturbed()
 def uniformity(z: Float[Tensor, "n d"], t: float = 2, *, chunk: int = 1024) -> float:
     """log of the mean over all pairs i < j of exp(-t * squared distance), features scaled to length 1.
 
@@ -64,6 +67,7 @@ def uniformity(z: Float[Tensor, "n d"], t: float = 2, *, chunk: int = 1024) -> f
     return (total / (len(z) * (len(z) - 1) / 2)).log().item()
 
 
+@undisturbed()
 def feature_std(z: Float[Tensor, "n d"]) -> float:
     """Mean over dimensions of the standard deviation of features scaled to length 1, times the square root of d.
 

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_lib.evaluate.checks import check_features, check_same_width
+from course_lib.evaluate.checks import check_features, check_same_width, undisturbed
 from course_lib.evaluate.probe import STRENGTHS, linear_probe, standardizer
 
 
+@undisturbed()
 def factor_probe(
     train_z: Float[Tensor, "n d"],
     train_factors: Mapping[str, Tensor],

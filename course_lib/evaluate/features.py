@@ -6,11 +6,15 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from course_lib.data.types import Images
-from course_lib.evaluate.checks import check_features
+from course_lib.data.types import Dataset, Images
+from course_lib.evaluate.checks import PATIENCE, check_encoder, check_features, undisturbed
+from course_lib.pictures import as_float
+from course_lib.progress import bar
+
+MATES = 8  # pictures whose features are taken a second time, beside others
 
 
 class RawPixels(nn.Module):
@@ -27,15 +31,17 @@ class RawPixels(nn.Module):
         if x.shape[1:] != (3, self.size, self.size):
             raise ValueError(f"RawPixels({self.size}) wants pictures [N, 3, {self.size}, {self.size}], "
                              f"got {list(x.shape)}: build it with the size of the pictures")
-        return (x / 255 if x.dtype == torch.uint8 else x).flatten(1)
+        return as_float(x, values=False).flatten(1)
 
 
+@undisturbed()
 def features(
     encoder: nn.Module,
     images: Images | UInt8[Tensor, "n 3 h w"] | Float[Tensor, "n 3 h w"],
     *,
     batch_size: int = 512,
     device: torch.device | str | None = None,
+    quiet: bool = False,
 ) -> Float[Tensor, "n d"]:
     """The encoder's features of every picture, float32 `[n, d]`, in the order of the pictures.
 
@@ -43,29 +49,42 @@ def features(
     it is; its mode is restored afterwards. Pictures are uint8 (turned into floats in [0, 1] a batch at a time) or
     floats in [0, 1] already, such as augmented views.
 
-    device: where the features are put; the CPU if None.
+    device: where the features are put; the CPU if None. quiet: show no progress bar, however long it takes.
 
-    Raises RuntimeError where the encoder changed its own weights or buffers while it was measured, ValueError for no
-    pictures, pictures out of range, features that are not `[n, d]` or not finite.
+    Raises TypeError for what is no encoder or no pictures, RuntimeError where the encoder changed its own weights or
+    buffers while it was measured, ValueError for no pictures, pictures out of range, features that are not `[n, d]` or
+    not finite, or features that depend on which other pictures are in the batch.
     """
-    x = images.x if isinstance(images, Images) else images
-    _check_pictures(x)
+    check_encoder(encoder)
+    x = _tensor_of(images)
     home = encoder_device(encoder) or x.device
     out = None
-    with frozen(encoder), torch.no_grad(), torch.autocast(home.type, enabled=False):
-        for start in range(0, len(x), batch_size):
-            batch = x[start : start + batch_size].to(home)
-            batch = batch.float() / 255 if batch.dtype == torch.uint8 else batch.float()
-            z = encoder(batch.contiguous(memory_format=torch.channels_last))
+    with frozen(encoder):
+        starts = range(0, len(x), batch_size)
+        for start in bar(starts, desc="features", unit="batch", delay=PATIENCE, quiet=quiet):
+            batch = as_float(x[start : start + batch_size].to(home)).float()
+            # A copy, so that an encoder that works in place leaves the pictures as they are.
+            z = encoder(batch.clone(memory_format=torch.channels_last))
             if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(batch):
                 got = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
                 raise ValueError(f"an encoder must turn [{len(batch)}, 3, H, W] into [{len(batch)}, dim], got {got}: "
                                  "pool its maps and return one vector a picture")
             if out is None:
-                out = torch.empty(len(x), z.shape[1], device=device or "cpu")
+                out = torch.empty(len(x), z.shape[1], device=device or "cpu", dtype=torch.float32)
+                # The first few pictures once more, now beside their own negatives in place of the rest of the batch.
+                few = batch[:MATES]
+                alone, again = z[:MATES], encoder(torch.cat([few, 1 - few]))[: len(few)]
             out[start : start + len(z)] = z
     check_features(out, "the encoder's features")
+    _check_mates(alone, again)
     return out
+
+
+def some(images: Images, limit: int, seed: int = 0) -> Int64[Tensor, " n"]:
+    """The numbers of at most `limit` pictures, drawn by the seed: data often come sorted by class."""
+    if len(images) <= limit:
+        return torch.arange(len(images))
+    return torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:limit].sort().values
 
 
 def encoder_device(encoder: nn.Module) -> torch.device | None:
@@ -80,18 +99,32 @@ def measuring_device(encoder: nn.Module) -> torch.device:
     return home if home is not None and home.type == "cuda" else torch.device("cpu")
 
 
-def _check_pictures(x: Tensor) -> None:
-    if not isinstance(x, Tensor) or not (x.dtype == torch.uint8 or x.is_floating_point()):
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"pictures must be Images, a uint8 tensor or floats in [0, 1], got {got}: "
-                        "give dataset.test, for instance")
-    if x.ndim != 4 or len(x) == 0:
-        raise ValueError(f"pictures must have shape [N, 3, H, W] with N at least 1, got {list(x.shape)}: "
-                         "give at least one picture")
-    # Written so that a NaN fails it too. The slack is for views whose resampling rounds just past the ends.
-    if x.is_floating_point() and not (float(x.min()) >= -1e-3 and float(x.max()) <= 1 + 1e-3):
-        raise ValueError(f"pictures as floats must lie in [0, 1], got {float(x.min()):.3g} to {float(x.max()):.3g}: "
-                         "divide 0..255 by 255, and leave normalising to the encoder")
+def _tensor_of(images: Images | Tensor) -> Tensor:
+    """The pictures as a tensor of at least one; their values are looked at a batch at a time."""
+    if isinstance(images, Dataset):
+        raise TypeError("features are taken of pictures, got a whole Dataset: give one of its parts, such as data.test")
+    x = images.x if isinstance(images, Images) else images
+    if isinstance(x, Tensor) and x.ndim == 4:
+        as_float(x[:1], values=False)
+    else:
+        as_float(x)  # says what is wrong
+    if len(x) == 0:
+        raise ValueError("features are taken of at least one picture, got none: check how the pictures were chosen")
+    return x
+
+
+def _check_mates(alone: Float[Tensor, "n d"], again: Float[Tensor, "n d"]) -> None:
+    """Raises ValueError where features of the same pictures beside other ones differ by more than rounding.
+
+    A batch's statistics move all of them; rounding that tips a hard decision moves one or two, so half may differ.
+    """
+    # Convolutions on a GPU may round to 11 bits, and batches of another size take another way there.
+    tolerance = 1e-3 if alone.device.type == "cpu" else 1e-2
+    moved = (alone - again).norm(dim=1) > tolerance * alone.norm(dim=1)
+    if moved.double().mean() > 0.5:
+        raise ValueError("a picture's features must not depend on the other pictures of the batch, but they changed "
+                         f"with those for {int(moved.sum())} of {len(moved)}: use running statistics in eval mode "
+                         "(BatchNorm with track_running_stats=True), and draw nothing at random there")
 
 
 @contextlib.contextmanager

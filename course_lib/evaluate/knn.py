@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from course_lib.evaluate.checks import check_features, check_labels, check_same_width
+from course_lib.evaluate.checks import PATIENCE, check_features, check_labels, check_same_width, undisturbed
+from course_lib.progress import bar
 
 CHUNK_BYTES = 64 * 2**20  # of similarities held at a time
 
 
+@undisturbed()
 def nearest(
     bank: Float[Tensor, "n d"],
     queries: Float[Tensor, "m d"],
@@ -44,7 +46,8 @@ def nearest(
     chunk = chunk or max(1, CHUNK_BYTES // (bank.shape[1] * bank.element_size()))
     similarity = bank.new_empty(len(queries), k)
     index = torch.empty(len(queries), k, dtype=torch.int64, device=bank.device)
-    for start in range(0, len(queries), chunk):
+    starts = range(0, len(queries), chunk)
+    for start in bar(starts, desc="nearest neighbours", unit="part", delay=PATIENCE):
         rows = slice(start, start + chunk)
         all_pairs = F.normalize(queries[rows], dim=1) @ bank
         if skip is not None:
@@ -53,6 +56,7 @@ def nearest(
     return similarity, index
 
 
+@undisturbed()
 def knn_scores(
     bank: Float[Tensor, "n d"],
     labels: Int64[Tensor, " n"],
@@ -80,6 +84,7 @@ def knn_scores(
     return votes.new_zeros(len(queries), classes).scatter_add_(1, labels[index], votes)
 
 
+@undisturbed()
 def knn(
     bank: Float[Tensor, "n d"],
     bank_y: Int64[Tensor, " n"],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from course_lib.evaluate.checks import check_features, check_labels, check_same_width
+from course_lib.evaluate.checks import PATIENCE, check_features, check_labels, check_same_width, undisturbed
 from course_lib.evaluate.knn import accuracy
+from course_lib.progress import bar
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -33,6 +34,7 @@ class Probe:
     gradient: float
     converged: bool
 
+    @undisturbed()
     def scores(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
         """Class scores (logits); their softmax is the probability of each class."""
         check_features(z, "features")
@@ -59,6 +61,7 @@ class ProbeResult:
     converged: bool
 
 
+@undisturbed()
 def fit_probe(
     z: Float[Tensor, "n d"],
     y: Int64[Tensor, " n"],
@@ -102,7 +105,7 @@ class _Problem:
         if bool((y == y[0]).all()):
             raise ValueError(f"labels must hold at least two classes, got class {int(y[0])} alone: a probe learns to "
                              "tell classes apart, so take more pictures or shuffle before taking a part")
-        self.y, self.classes = y, classes
+        self.y, self.classes = y.clone(), classes  # a copy, since gradients want no tensor of inference mode
         self.mean, self.std = standardizer(z)
         self.x = (z - self.mean) / self.std
         # It steers the search (see solve). Of all rows: a few far out, as untrained encoders have, carry much of it.
@@ -147,6 +150,7 @@ class _Problem:
                      gradient <= tolerance)
 
 
+@undisturbed()
 def linear_probe(
     train_z: Float[Tensor, "n d"],
     train_y: Int64[Tensor, " n"],
@@ -159,12 +163,15 @@ def linear_probe(
     strengths: Sequence[float] = STRENGTHS,
     tolerance: float = 1e-4,
     max_iter: int = 500,
+    quiet: bool = False,
 ) -> ProbeResult:
     """`fit_probe` on train for each strength, the best on val refitted on train + val, and test scored once.
 
     Strengths are tried from strong to weak, each fit starting from the last, until val falls by more than a standard
     error of its best accuracy: weaker ones overfit more. Of equals on val the strongest is chosen.
-    Standardising uses train alone while choosing, and train + val for the refit. Raises as `fit_probe`.
+    Standardising uses train alone while choosing, and train + val for the refit.
+
+    quiet: show no progress bar, however long it takes. Raises as `fit_probe`.
     """
     parts = {"train": (train_z, train_y), "val": (val_z, val_y), "test": (test_z, test_y)}
     for name, (z, y) in parts.items():
@@ -172,28 +179,48 @@ def linear_probe(
         check_same_width(train_z, z, f"train and {name} features")
         check_labels(y, z, f"{name} labels", classes)
     classes = classes or 1 + max(int(y.max()) for _, y in parts.values())
-    grid = sorted(strengths, reverse=True)
-    problem = _Problem(train_z, train_y, classes)
-    val_top1, fits = {}, []
-    for l2 in grid:
-        fits.append(problem.solve(l2, fits[-1] if fits else None, tolerance, max_iter))
-        val_top1[l2] = accuracy(fits[-1].scores(val_z), val_y)
-        if val_top1[l2] < max(val_top1.values()) - _standard_error(max(val_top1.values()), len(val_y)):
-            break
-    best = max(fits, key=lambda fit: val_top1[fit.l2])  # the first of equals: the strongest
-    del problem  # a copy of the features, and the refit makes a larger one
-    probe = _Problem(torch.cat([train_z, val_z]), torch.cat([train_y, val_y]), classes).solve(
-        best.l2, best, tolerance, max_iter)
+    with bar(total=len(strengths) + 1, desc="linear probe", unit="fit", delay=PATIENCE, quiet=quiet) as fitted:
+        path = search(train_z, train_y, val_z, val_y, classes, strengths, tolerance, max_iter, fitted.update)
+        fitted.total = fitted.n + 1  # weaker strengths may have been left out
+        both = _Problem(torch.cat([train_z, val_z]), torch.cat([train_y, val_y]), classes)
+        probe = both.solve(path.best.l2, path.best, tolerance, max_iter)
+        fitted.update()
     scores = probe.scores(test_z)
     return ProbeResult(
         probe,
         top1=accuracy(scores, test_y),
         top5=accuracy(scores, test_y, top=5),
-        l2=best.l2,
-        val_top1=val_top1,
-        at_end=_end(grid, best.l2, val_top1, len(val_y)),
-        converged=probe.converged and all(fit.converged for fit in fits),
+        l2=path.best.l2,
+        val_top1=path.val_top1,
+        at_end=_end(strengths, path.best.l2, path.val_top1, len(val_y)),
+        converged=probe.converged and path.converged,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """What `search` found: the best probe on val, strength that was tried -> top-1 on val, did every fit converge."""
+
+    best: Probe
+    val_top1: dict[float, float]
+    converged: bool
+
+
+def search(train_z: Tensor, train_y: Tensor, val_z: Tensor, val_y: Tensor, classes: int,
+           strengths: Sequence[float] = STRENGTHS, tolerance: float = 1e-4, max_iter: int = 500,
+           fitted: Callable[[], object] = lambda: None) -> Path:
+    """Probes on train from strong to weak, until val falls; see `linear_probe`. fitted: called after each fit."""
+    problem = _Problem(train_z, train_y, classes)
+    fits, val_top1 = [], {}
+    for l2 in sorted(strengths, reverse=True):
+        fits.append(problem.solve(l2, fits[-1] if fits else None, tolerance, max_iter))
+        val_top1[l2] = accuracy(fits[-1].scores(val_z), val_y)
+        fitted()
+        highest = max(val_top1.values())
+        if val_top1[l2] < highest - _standard_error(highest, len(val_y)):
+            break
+    best = max(fits, key=lambda fit: val_top1[fit.l2])  # the first of equals: the strongest
+    return Path(best, val_top1, all(fit.converged for fit in fits))
 
 
 def _standard_error(top1: float, n: int) -> float:
@@ -201,8 +228,9 @@ def _standard_error(top1: float, n: int) -> float:
     return (top1 * (100 - top1) / n) ** 0.5
 
 
-def _end(grid: list[float], chosen: float, val_top1: dict[float, float], n: int) -> str | None:
+def _end(strengths: Sequence[float], chosen: float, val_top1: dict[float, float], n: int) -> str | None:
     """Which end of the grid was chosen, where it beats its neighbour by more than chance: less promises nothing."""
+    grid = sorted(strengths, reverse=True)
     margin = _standard_error(val_top1[chosen], n)
     for name, end, neighbour in (("strongest", 0, 1), ("weakest", -1, -2)):
         if len(grid) > 1 and chosen == grid[end] and val_top1[chosen] > val_top1[grid[neighbour]] + margin:

@@ -7,7 +7,7 @@ import dataclasses
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from course_lib.evaluate.checks import check_labels
+from course_lib.evaluate.checks import check_labels, undisturbed
 from course_lib.evaluate.knn import nearest
 
 
@@ -26,6 +26,7 @@ class Retrieval:
     by_class: dict[int, float]
 
 
+@undisturbed()
 def retrieval(
     bank: Float[Tensor, "n d"],
     queries: Float[Tensor, "m d"],

@@ -10,8 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from course_lib.data.toybox import Clips
+from course_lib.evaluate.checks import undisturbed
 
 
+@undisturbed()
 def region_similarity(masks: Tensor, truth: Tensor) -> Float[Tensor, "*batch"]:
     """J, the intersection of two masks over their union; 1 where both are empty, 0 where one of them is.
 
@@ -23,6 +25,7 @@ def region_similarity(masks: Tensor, truth: Tensor) -> Float[Tensor, "*batch"]:
     return torch.where(union == 0, 1.0, (masks & truth).sum((-2, -1)) / union.clamp(min=1))
 
 
+@undisturbed()
 def contour_accuracy(masks: Tensor, truth: Tensor, *, tolerance: float = 1.0) -> Float[Tensor, "*batch"]:
     """F, the harmonic mean of precision (how much of the mask's contour lies on the true one) and recall (the reverse).
 
@@ -47,6 +50,7 @@ def contour(mask: Bool[Tensor, "*batch h w"]) -> Bool[Tensor, "*batch h w"]:
     return (mask != right) | (mask != next_row) | (mask != lower_right)
 
 
+@undisturbed()
 def evaluate_clips(track: Callable[[Tensor, Tensor], Tensor], clips: Clips, *, tolerance: float = 1.0,
                    batch_size: int = 32) -> dict[str, float | list[float]]:
     """Follow the thing from its mask in the first frame, and compare with not following it at all.

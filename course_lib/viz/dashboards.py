@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from course_lib.data.types import Images
 from course_lib.evaluate.collapse import rankme
 from course_lib.viz import style
-from course_lib.viz.curves import draw_lines
+from course_lib.viz.curves import Line, draw_lines
 from course_lib.viz.inputs import as_images, features_of, named, some
 from course_lib.viz.neighbours import APART, FRAMED, caption, choose, draw_rows, search
 from course_lib.viz.pictures import EDGE, Sheet, cell_size, pixels_of
@@ -30,12 +30,14 @@ def side_by_side(encoders: Mapping[str, nn.Module | Tensor], images: Images | Te
     index, shown = choose(images, queries, k, seed)
     searched = images[index]
     between, side = 24, pixels_of(searched[:1]).shape[1]
-    # Two blocks beside each other, unless their pictures would be too small to be seen.
-    for columns in (2, 1):
+
+    def size_of_a_picture(columns: int) -> int:
         across = (style.WIDTH - 2 * EDGE - (columns - 1) * between) / columns - APART
-        size = cell_size(side, min(across / (k + 1) - FRAMED, 96))
-        if size >= 48:
-            break
+        return cell_size(side, min(across / (k + 1) - FRAMED, 96))
+
+    # Two blocks beside each other, unless their pictures would be too small to be seen.
+    columns = 2 if size_of_a_picture(2) >= 48 else 1
+    size = size_of_a_picture(columns)
     columns = min(columns, len(encoders))
     block = (APART + (k + 1) * (size + FRAMED), 34 + len(shown) * (size + FRAMED) + 12)
     lines = -(-len(encoders) // columns)
@@ -71,15 +73,19 @@ def bars(table: Mapping[str, float], *, lines: Mapping[str, float] | None = None
     def say(value: float) -> str:
         return f"{value:.1f} %" if unit == "%" else f"{value:.3g} {unit}".strip()
 
-    # The axis goes on to the right until every text that starts at a value has its room.
-    room = wide - 60 - max(map(style.text_width, names))
+    room = wide - 60 - max(style.text_width(name) for name in names)
     labels = {name: f"{name} {say(value)}" for name, value in lines.items()}
     # The label of a line far to the right stands at its left, where there is room for it.
     leftward = {name for name, value in lines.items()
                 if value > 0.6 * float(values.max()) and style.text_width(labels[name]) < room / 2}
-    texts = [(v, say(v)) for v in table.values()] + [(v, labels[n]) for n, v in lines.items() if n not in leftward]
-    right = max(low + (max(v, 0) - low) / max(0.2, 1 - (style.text_width(t) + 24) / room) for v, t in texts)
-    right = max(right, 1.02 * float(values.max())) or 1.0
+    # The axis goes on to the right until every text that starts at a value has its room.
+    texts = [(value, say(value)) for value in table.values()]
+    texts += [(value, labels[name]) for name, value in lines.items() if name not in leftward]
+    right = 1.02 * float(values.max())
+    for value, text in texts:
+        share_left_of_text = max(0.2, 1 - (style.text_width(text) + 24) / room)
+        right = max(right, low + (max(value, 0) - low) / share_left_of_text)
+    right = right or 1.0  # where all values are 0
     step = 8 / room * (right - low)
     axes.barh(range(len(names)), list(table.values()), height=0.68, color=style.LINES[0], zorder=2)
     for i, value in enumerate(table.values()):
@@ -113,16 +119,20 @@ def spectrum(encoders: Mapping[str, nn.Module | Tensor], images: Images | Tensor
     Raises ValueError where a module comes without pictures.
     """
     encoders = named(encoders)
-    lines = {}
-    for name, encoder in encoders.items():
+    images = None if images is None else as_images(images)
+    lines = []
+    colors, dashes = style.line_colors(len(encoders)), style.line_styles(len(encoders))
+    for (name, encoder), color, dash in zip(encoders.items(), colors, dashes, strict=True):
         if isinstance(encoder, nn.Module) and images is None:
             raise ValueError(f"wanted pictures to take the features of {name} from, got none: "
                              "pass images, or features [N, D] in place of the encoder")
         if images is not None:
-            encoder = features_of(encoder, as_images(images), some(as_images(images), 5000, seed))
+            encoder = features_of(encoder, images, some(images, 5000, seed))
         rank = rankme(encoder)
-        singular = torch.linalg.svdvals(encoder.double())
-        lines[f"{name} (RankMe {rank:.0f})"] = (torch.arange(1, len(singular) + 1), singular / singular[0])
+        singular = torch.linalg.svdvals(encoder.detach().cpu().double())
+        largest = singular[0].clamp(min=torch.finfo(torch.float64).tiny)  # of features that are all zero
+        direction = torch.arange(1, len(singular) + 1)
+        lines.append(Line(f"{name} (RankMe {rank:.0f})", direction, singular / largest, color, dash))
     figure, (axes,) = style.plot(900, 520, title or "How many directions do the features use?")
     axes.set_yscale("log")
     axes.set(xlabel="direction, the strongest first", ylabel="singular value, the largest = 1",

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from course_lib.data.types import Dataset, Images
 from course_lib.evaluate.checks import check_features
-from course_lib.evaluate.features import features
+from course_lib.evaluate.features import features, some
+from course_lib.pictures import as_float
+
+__all__ = ["as_images", "class_name", "features_of", "named", "some"]
 
 
 def as_images(pictures: Images | Tensor) -> Images:
     """Pictures as `Images`: uint8, or float in [0, 1]; `[N, 3, H, W]` or grey `[N, 1, H, W]`, or one `[C, H, W]`.
 
-    A decoder overshoots a little, so floats just outside [0, 1] are clamped. Floats far outside are standardised
-    pictures or pictures in 0..255, and drawing them would mislead.
+    A decoder overshoots, so floats from -1 to 2 are clamped to [0, 1]. Floats farther outside are standardised pictures
+    or pictures in 0..255, and drawing them would mislead.
 
-    Raises TypeError or ValueError for anything else, for NaN, and where there is no picture at all.
+    Raises TypeError or ValueError as `as_float` does, and where there is no picture at all.
     """
     if isinstance(pictures, Dataset):
         raise TypeError("wanted pictures, got a whole Dataset: pass one of its parts, such as data.test")
@@ -33,27 +36,24 @@ def as_images(pictures: Images | Tensor) -> Images:
     return pictures
 
 
-def _as_uint8(x: Tensor) -> Tensor:
+def _as_uint8(x: Tensor) -> UInt8[Tensor, "n 3 h w"]:
+    """What is particular to drawing: one picture alone, grey ones, and what a decoder gives. The rest is `as_float`."""
     x = x.detach().cpu()
-    x = x[None] if x.ndim == 3 else x
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
+    if x.ndim == 3:
+        x = x[None]
+    if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
         raise ValueError(f"wanted pictures [N, 3, H, W] or [N, 1, H, W], got shape {list(x.shape)}: "
                          "put the channels second with x.permute(0, 3, 1, 2)")
-    if x.is_floating_point():
-        if not x.isfinite().all():
-            raise ValueError("wanted pictures in [0, 1], got NaN or infinity: look where they came from before drawing")
-        if x.numel() and not -1 <= float(x.min()) <= float(x.max()) <= 2:
-            raise ValueError(f"wanted pictures in [0, 1], got {float(x.min()):.3g} to {float(x.max()):.3g}: "
-                             "undo the normalisation, or divide by 255")
-        x = (x.clamp(0, 1) * 255).round().to(torch.uint8)
-    return x.expand(-1, 3, -1, -1)
-
-
-def some(images: Images, limit: int, seed: int) -> Int64[Tensor, " n"]:
-    """The numbers of at most `limit` pictures, drawn by the seed: data often come sorted by class."""
-    if len(images) <= limit:
-        return torch.arange(len(images))
-    return torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:limit].sort().values
+    if x.ndim == 4 and x.shape[1] == 1:
+        x = x.expand(-1, 3, -1, -1)
+    if x.dtype == torch.uint8:
+        as_float(x[:1])
+        return x
+    if x.is_floating_point() and x.isnan().any():
+        raise ValueError("wanted pictures in [0, 1], got NaN: look where they came from before drawing")
+    if x.is_floating_point() and x.numel() and x.min() >= -1 and x.max() <= 2:
+        x = x.clamp(0, 1)
+    return (as_float(x) * 255).round().to(torch.uint8)
 
 
 def features_of(encoder: nn.Module | Tensor, images: Images, index: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from course_lib.data.types import Images
+from course_lib.progress import bar
 from course_lib.viz import style
 from course_lib.viz.inputs import as_images, features_of, named, some
 from course_lib.viz.pictures import EDGE, Sheet, cell_size, pixels_of
@@ -21,6 +24,8 @@ from course_lib.viz.pictures import EDGE, Sheet, cell_size, pixels_of
 HEIGHT = 640  # of a map, in pixels
 THUMBNAILS = 18  # at most, or they hide the points
 FEWEST = 10  # pictures that make a map
+NAMES = 20  # classes at most whose names stand on the map, or they hide the points; the legend has the rest
+STEP = 27  # from one line of a legend to the next, in pixels
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
@@ -39,7 +44,10 @@ def umap(encoder: nn.Module | Tensor, images: Images | Tensor, *, n: int = 2000,
     images = as_images(images)
     index = some(images, n, seed)
     shown = images[index]
-    points = place(features_of(encoder, images, index), seed)
+    z = features_of(encoder, images, index)
+    with _waiting(1, len(z)) as done:
+        points = place(z, seed)
+        done.update()
     return scatter2d(points, shown.y, classes=shown.classes, pictures=shown if thumbnails else None, seed=seed,
                      title=title or "UMAP of the features", subtitle=_caption(images, index))
 
@@ -61,23 +69,22 @@ def umap_grid(encoders: Mapping[str, nn.Module | Tensor], images: Images | Tenso
     shape = (side - 8, side * 0.92)
     lines = -(-len(encoders) // columns)
     legend = _legend_entries(y, images.classes)
-    per_line = 5
-    below = style.line_height(style.MEDIUM) * 1.1 * -(-len(legend) // per_line) + 10
     width = max(columns * side, 2 * side) + 2 * EDGE
+    places, below = _legend_below(legend, width - 2 * EDGE)
+    below += 10
     sheet = Sheet(width, lines * (shape[1] + 34) + below, title or "UMAP of each encoder's features",
                   _caption(images, index) + " Each map is turned its own way.")
-    for i, (name, encoder) in enumerate(encoders.items()):
-        left, top = EDGE + 4 + (i % columns) * side, sheet.top + (i // columns) * (shape[1] + 34) + 26
-        sheet.text(left, top - 13, name, size=style.MEDIUM + 1, weight="bold", ha="left")
-        axes = _map_axes(sheet, left, top, *shape)
-        points = place(features_of(encoder, images, index), seed)
-        _fit(axes, points, *shape)
-        _points(axes, points, y, images.classes, size=9)
+    with _waiting(len(encoders), len(index)) as done:
+        for i, (name, encoder) in enumerate(encoders.items()):
+            left, top = EDGE + 4 + (i % columns) * side, sheet.top + (i // columns) * (shape[1] + 34) + 26
+            sheet.text(left, top - 13, name, size=style.MEDIUM + 1, weight="bold", ha="left")
+            axes = _map_axes(sheet, left, top, *shape)
+            points = place(features_of(encoder, images, index), seed)
+            _fit(axes, points, *shape)
+            _points(axes, points, y, images.classes, size=9)
+            done.update()
     top = sheet.height - below + 4
-    if legend:
-        across = (width - 2 * EDGE) / per_line
-        _legend(sheet, legend, [(EDGE + 16 + (i % per_line) * across, top + (i // per_line) * 25 + 12)
-                                for i in range(len(legend))])
+    _legend(sheet, legend, [(EDGE + x, top + y) for x, y in places])
     return sheet.figure
 
 
@@ -92,9 +99,18 @@ def place(z: Float[Tensor, "n d"], seed: int) -> Float[Tensor, "n 2"]:
 
     threads = torch.get_num_threads()
     reducer = UMAP(metric="cosine", n_neighbors=min(15, len(z) - 1), random_state=seed, n_jobs=1)
-    points = torch.from_numpy(np.ascontiguousarray(reducer.fit_transform(z.numpy()), dtype=np.float32))
-    torch.set_num_threads(threads)  # numba's threads share OpenMP with torch's, and change their number
-    return points
+    try:
+        points = reducer.fit_transform(z.numpy())
+    finally:
+        torch.set_num_threads(threads)  # numba's threads share OpenMP with torch's, and change their number
+    return torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32))
+
+
+def _waiting(maps: int, points: int) -> tqdm:
+    """A bar that shows at once where a map takes more than a moment: UMAP tells nothing while it works."""
+    first = "umap" not in sys.modules  # it compiles itself when it is imported and first run
+    compiles = ", the first of a session, which compiles for up to a minute" if first else ""
+    return bar(total=maps, desc=f"UMAP of {points:,} pictures{compiles}", unit="map", quiet=not first and points < 500)
 
 
 def scatter2d(points: Float[Tensor, "n 2"], labels: Int64[Tensor, " n"] | None = None, *, classes: Sequence[str] = (),
@@ -121,9 +137,14 @@ def scatter2d(points: Float[Tensor, "n 2"], labels: Int64[Tensor, " n"] | None =
         raise ValueError(f"wanted a picture for each of the {len(points)} points, got {len(pictures)}: "
                          "pass the pictures that the points were made from")
     legend = _legend_entries(labels, classes)
-    aside = max((style.text_width(name) for name, *_ in legend), default=-40) + 50
-    shape = (style.WIDTH - 2 * EDGE - aside, HEIGHT)
-    sheet = Sheet(style.WIDTH, HEIGHT + EDGE, title or f"{len(points):,} points", subtitle)
+    # The legend stands at the right where all its lines fit there, and below the map otherwise.
+    aside, below, places = 0.0, 0.0, []
+    if 0 < STEP * len(legend) <= HEIGHT:
+        aside = max(style.text_width(name) for name, *_ in legend) + 50
+    elif legend:
+        places, below = _legend_below(legend, style.WIDTH - 2 * EDGE)
+    shape = (style.WIDTH - 2 * EDGE - aside, max(HEIGHT - below, 400))
+    sheet = Sheet(style.WIDTH, shape[1] + below + EDGE, title or f"{len(points):,} points", subtitle)
     axes = _map_axes(sheet, EDGE, sheet.top, *shape)
     _fit(axes, points, *shape)
     _points(axes, points, labels, classes, size=22)
@@ -133,7 +154,11 @@ def scatter2d(points: Float[Tensor, "n 2"], labels: Int64[Tensor, " n"] | None =
     taken = _names(sheet, at, labels, classes, inside)
     if pictures is not None:
         _thumbnails(sheet, at, pictures, labels, classes, taken, inside, seed)
-    _legend(sheet, legend, [(style.WIDTH - EDGE - aside + 24, sheet.top + 16 + 27 * i) for i in range(len(legend))])
+    if aside:
+        left = style.WIDTH - EDGE - aside + 24
+        _legend(sheet, legend, [(left, sheet.top + 16 + STEP * i) for i in range(len(legend))])
+    else:
+        _legend(sheet, legend, [(EDGE + x, sheet.top + shape[1] + 6 + y) for x, y in places])
     return sheet.figure
 
 
@@ -176,6 +201,18 @@ def _legend_entries(labels: Tensor | None, classes: Sequence[str]) -> list[tuple
     return list(zip(classes, style.class_colors(len(classes)), style.class_markers(len(classes)), strict=True))
 
 
+def _legend_below(entries: list[tuple[str, str, str]], width: float) -> tuple[list[tuple[float, float]], float]:
+    """Where the entries of a legend of this width stand, in lines from left to right, and its height."""
+    if not entries:
+        return [], 0.0
+    across = max(style.text_width(name) for name, *_ in entries) + 46
+    columns = max(1, int(width // across))
+    down = 23
+    lines = -(-len(entries) // columns)
+    places = [(12 + (i % columns) * across, down * (i // columns) + down / 2) for i in range(len(entries))]
+    return places, down * lines + 6.0
+
+
 def _legend(sheet: Sheet, entries: list[tuple[str, str, str]], places: list[tuple[float, float]]) -> None:
     for (name, color, marker), (x, y) in zip(entries, places, strict=True):
         sheet.axes.add_line(Line2D([x], [y], marker=marker, ms=10, color=color, ls=""))
@@ -185,9 +222,9 @@ def _legend(sheet: Sheet, entries: list[tuple[str, str, str]], places: list[tupl
 def _names(sheet: Sheet, at: np.ndarray, labels: Tensor | None, classes: Sequence[str],
            inside: Box) -> list[Box]:
     """Each class's name at the median of its points, moved off other names; the boxes that the names take."""
-    if labels is None:
+    present = [] if labels is None else labels.unique().tolist()
+    if not 0 < len(present) <= NAMES:
         return []
-    present = labels.unique().tolist()
     medians = np.array([np.median(at[labels.numpy() == c], axis=0) for c in present])
     half = np.array([[style.text_width(classes[c], style.MEDIUM, "bold") / 2 + 4, 11] for c in present])
     centers = _apart(medians, half, inside)

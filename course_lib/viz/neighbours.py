@@ -84,9 +84,11 @@ def choose(images: Images, queries: int, k: int, seed: int) -> tuple[Int64[Tenso
     classes = y.unique()
     if queries < len(classes):
         classes = classes[torch.linspace(0, len(classes) - 1, queries).round().long()]
-    columns = [order[y[order] == c] for c in classes]
-    rounds = [column[r] for r in range(max(map(len, columns))) for column in columns if r < len(column)]
-    shown = torch.stack(rounds[:queries])
+    members = [order[y[order] == c].tolist() for c in classes]
+    shown = []
+    for turn in range(max(len(m) for m in members)):
+        shown += [m[turn] for m in members if turn < len(m)]
+    shown = torch.tensor(shown[:queries])
     return index, shown[y[shown].argsort(stable=True)]
 
 

@@ -110,25 +110,36 @@ def grid(pictures: Images | Tensor, *, columns: int | None = None, titles: Seque
 
 def views(views_module: nn.Module, image: Images | Tensor, *, n: int = 8, seed: int = 0,
           title: str | None = None) -> Figure:
-    """One picture, and n random views of it drawn by the seed: what the encoder is asked to see as the same thing."""
+    """One picture, and n random views of it drawn by the seed: what the encoder is asked to see as the same thing.
+
+    A module that returns a list of views of different sizes, such as `augment.multicrop()`, is called once and all of
+    them are shown, whatever n is, at one scale: a view of half the size is drawn half as large.
+    """
     images = as_images(image)
     if len(images) != 1:
         raise ValueError(f"wanted one picture, got {len(images)}: choose one, such as images[0]")
+    if n < 1:
+        raise ValueError(f"wanted at least one view, got n={n}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        seen = as_images(views_module(images.x.expand(n, -1, -1, -1)))
-    columns = -(-n // 2)
-    whole, parts = pixels_of(images)[0], pixels_of(seen)
-    size = cell_size(parts.shape[1], min(96, (style.WIDTH - 2 * EDGE - 30) / (columns + 2) - GAP))
+        seen = views_module(images.x.expand(n, -1, -1, -1))
+    if isinstance(seen, list | tuple):
+        seen = [pixels_of(as_images(view[:1]))[0] for view in seen]
+    else:
+        seen = list(pixels_of(as_images(seen)))
+    columns = -(-len(seen) // 2)
+    whole, largest = pixels_of(images)[0], max(len(pixels) for pixels in seen)
+    size = cell_size(largest, min(96, (style.WIDTH - 2 * EDGE - 30) / (columns + 2) - GAP))
     large = 2 * size + GAP
-    title = title or f"One picture, and {n} random views of it"
+    title = title or f"One picture, and {len(seen)} random views of it"
     below = style.line_height(style.MEDIUM)
     sheet = Sheet(wide_enough(large + 30 + columns * (size + GAP), title), large + below + EDGE, title)
     sheet.picture(whole, EDGE, sheet.top, large, frame=style.INK)
     sheet.text(EDGE + large / 2, sheet.top + large + below / 2 + 2, class_name(images, 0) or "the picture")
-    for i in range(n):
+    for i, pixels in enumerate(seen):
         x = EDGE + large + 30 + (i % columns) * (size + GAP)
-        sheet.picture(parts[i], x, sheet.top + (i // columns) * (size + GAP), size)
+        own = size * len(pixels) // largest
+        sheet.picture(pixels, x, sheet.top + (i // columns) * (size + GAP), own)
     sheet.text(EDGE + large + 30 + columns * (size + GAP) / 2, sheet.top + large + below / 2 + 2, "random views")
     return sheet.figure
 

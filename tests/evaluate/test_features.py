@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.data.types import Images
+from course_lib.data.types import Dataset, Images
 from course_lib.evaluate import RawPixels, features
 
 
@@ -16,6 +16,15 @@ def pictures(n=10, size=8):
 def encoder():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten())
+
+
+class Gives(nn.Module):
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, x):
+        return self.make(x)
 
 
 def test_a_batch_at_a_time_is_the_same_as_all_at_once():
@@ -107,12 +116,13 @@ def test_raw_pixels_are_the_pixels():
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
-        ([[1, 2]], TypeError, "pictures must be Images, a uint8 tensor or floats .*, got list"),
+        ([[1, 2]], TypeError, "pictures must be a tensor, got list: give images.x of an Images"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.int64), TypeError, "got torch.int64"),
-        (torch.zeros(0, 3, 8, 8), ValueError, r"N at least 1, got \[0, 3, 8, 8\]"),
+        (torch.zeros(0, 3, 8, 8), ValueError, "at least one picture, got none: check how"),
+        (torch.tensor(1.0), ValueError, r"shape \[N, 3, H, W\], got \[\]"),
         (torch.zeros(3, 8, 8), ValueError, r"shape \[N, 3, H, W\]"),
-        (torch.full((2, 3, 8, 8), 255.0), ValueError, r"must lie in \[0, 1\], got 255 to 255"),
-        (torch.full((2, 3, 8, 8), torch.nan), ValueError, r"must lie in \[0, 1\], got nan"),
+        (torch.full((2, 3, 8, 8), 255.0), ValueError, r"must lie in \[0, 1\], got values from 255 to 255"),
+        (torch.full((2, 3, 8, 8), torch.nan), ValueError, r"must lie in \[0, 1\], got values from nan"),
     ],
 )
 def test_pictures_that_do_not_fit(x, error, words):
@@ -120,16 +130,71 @@ def test_pictures_that_do_not_fit(x, error, words):
         features(RawPixels(8), x)
 
 
-class Gives(nn.Module):
-    def __init__(self, make):
-        super().__init__()
-        self.make = make
+def test_pictures_out_of_range_are_found_in_every_batch():
+    x = torch.rand(10, 3, 8, 8)
+    x[9] = 2
+    with pytest.raises(ValueError, match="must lie in"):
+        features(RawPixels(8), x, batch_size=4)
 
-    def forward(self, x):
-        return self.make(x)
+
+def test_a_whole_data_set_is_told_to_give_a_part():
+    y = torch.zeros(10, dtype=torch.int64)
+    part = Images(pictures(), y, ("a",))
+    with pytest.raises(TypeError, match=r"got a whole Dataset: give one of its parts, such as data\.test"):
+        features(RawPixels(8), Dataset("d", part.without_labels(), part, part, part))
+
+
+def test_an_encoder_that_works_in_place_leaves_the_pictures_alone():
+    x = torch.rand(10, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    before = x.clone()
+    features(Gives(lambda x: x.mul_(2).flatten(1)), x)
+    assert torch.equal(x, before)
+
+
+def test_an_encoder_needs_no_dim_and_no_weights():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert not hasattr(plain, "dim") and features(plain, pictures()).shape == (10, 4)
+
+
+def stateless_norm(x):
+    return torch.nn.functional.batch_norm(x, None, None, training=True).flatten(1)
+
+
+@pytest.mark.parametrize("encoder", [
+    nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten()),
+    Gives(stateless_norm),
+    Gives(lambda x: (x - x.mean(0)).flatten(1)),
+    Gives(lambda x: torch.nn.functional.dropout(x.flatten(1))),
+], ids=["BatchNorm", "functional", "centered", "dropout"])
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_an_encoder_whose_features_depend_on_the_batch_is_refused(encoder, n):
+    x = pictures()[:n]
+    with pytest.raises(ValueError, match=r"must not depend on the other pictures of the batch.*track_running_stats"):
+        features(encoder, x)
+
+
+def test_rounding_is_no_dependence_on_the_batch():
+    """Features far from zero that hardly differ, noise of rounding's size, and one hard decision that tips."""
+    def rounded(x):
+        z = 100 + 1e-3 * x.flatten(1)
+        z = z + 1e-4 * len(x)
+        z[0] += 50 * (len(x) == 16)
+        return z
+
+    features(Gives(rounded), pictures())
 
 
 def test_encoders_that_do_not_fit():
+    with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module, got function: give method\.encoder"):
+        features(lambda x: x.flatten(1), pictures())
+    method = nn.Module()
+    method.encoder, method.loss = RawPixels(8), lambda batch: 0
+    with pytest.raises(TypeError, match=r"got the whole method Module: give method\.encoder"):
+        features(method, pictures())
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        with pytest.raises(TypeError, match=rf"measured in float32, but its 0\.weight is {dtype}: .* encoder\.float"):
+            features(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).to(dtype), pictures())
     with pytest.raises(ValueError, match=r"must turn \[10, 3, H, W\] into \[10, dim\], got \[10, 3, 8, 8\]: pool"):
         features(Gives(lambda x: x), pictures())
     with pytest.raises(ValueError, match="got tuple"):

@@ -81,7 +81,40 @@ def test_a_probe_that_does_not_converge_is_named(data, monkeypatch):
     assert [str(w.message).removeprefix("the probe of ").split(" stopped")[0] for w in caught] == list(top1)
 
 
+def test_on_val_is_the_best_fit_on_train_and_test_is_not_read(data):
+    class NoTest(Dataset):
+        @property
+        def test(self):
+            raise AssertionError("test was read")
+
+        @test.setter
+        def test(self, images):
+            pass
+
+    blind = object.__new__(NoTest)
+    for part in ("name", "pretrain", "train", "val"):
+        object.__setattr__(blind, part, getattr(data, part))
+    top1 = layerwise(Forgetful(), blind, numbers=48, on="val")
+    assert list(top1) == ["pixels", "stage 1", "stage 2", "stage 3"]
+    for stage in range(3):
+        net = Stage(Forgetful(), stage, 48)
+        z = [t for p in (data.train, data.val) for t in (features(net, p), p.y)]
+        result = linear_probe(*z, *z[2:], classes=3)
+        assert top1[f"stage {stage + 1}"] == result.val_top1[result.l2]
+
+
+def test_the_line_that_called_is_warned(data, monkeypatch):
+    monkeypatch.setattr(layers, "linear_probe", lambda *args, **options: linear_probe(*args, **options, max_iter=1))
+    with pytest.warns(UserWarning) as caught:
+        layerwise(Forgetful(), data, numbers=48)
+    assert {w.filename for w in caught} == {__file__}
+
+
 def test_bad_input(data):
+    with pytest.raises(ValueError, match=r'on must be "test", to report, or "val", to choose, got \'train\''):
+        layerwise(Forgetful(), data, on="train")
+    with pytest.raises(TypeError, match="evaluated on a Dataset with train, val and test, got Images"):
+        layerwise(Forgetful(), data.test)
     with pytest.raises(TypeError, match=r"an encoder with stages\(x\), a list of maps, got Flatten: build one with"):
         layerwise(nn.Flatten(), data)
     with pytest.raises(ValueError, match="a stage needs at least 1 number, got numbers=0: 1024 is the usual one"):

@@ -87,6 +87,22 @@ def test_a_fit_cut_short_says_so():
     assert linear_probe(*parts).converged
 
 
+@pytest.mark.parametrize("max_iter", [5, 30])
+def test_the_gradient_told_is_that_of_the_probe_returned(max_iter):
+    """At the floor of rounding, after 30, the line search gives up, and the last point tried is not the one kept."""
+    z, y = problem(200)
+    l2 = 1e-2
+    probe = fit_probe(z, y, l2=l2, max_iter=max_iter, tolerance=1e-10)
+    assert not probe.converged
+    x = (z - probe.mean) / probe.std
+    root = torch.linalg.cholesky(x.T @ x / len(x) / 4 + l2 * torch.eye(8, dtype=x.dtype)).mT
+    weight, bias = probe.weight.clone().requires_grad_(), probe.bias.clone().requires_grad_()
+    (torch.nn.functional.cross_entropy(x @ weight + bias, y) + l2 / 2 * weight.square().sum()).backward()
+    searched = torch.linalg.solve_triangular(root.mT, weight.grad, upper=False)  # in v = root @ weight
+    wanted = max(searched.abs().max(), bias.grad.abs().max()).item()
+    assert probe.gradient == pytest.approx(wanted, rel=1e-3)
+
+
 def test_constant_dimensions_carry_nothing_and_break_nothing():
     z, y = problem(200, dtype=torch.float32)
     wanted = fit_probe(z, y, l2=1e-2)

@@ -114,3 +114,14 @@ def test_a_data_set_smaller_than_k_is_refused_in_words():
     tiny = Dataset("tiny", data.pretrain, data.train[:10], data.val[:5], data.test)
     with pytest.raises(ValueError, match="k must lie between 1 and the 15 neighbours that there are, got 20"):
         evaluate(RawPixels(4), tiny)
+
+
+def test_bad_input():
+    method = nn.Module()
+    method.encoder, method.loss = RawPixels(4), lambda batch: 0
+    with pytest.raises(TypeError, match=r"got the whole method Module: give method\.encoder"):
+        evaluate(method, dataset())
+    with pytest.raises(TypeError, match=r"a Dataset with train, val and test, got Images: give what cl\.load returned"):
+        evaluate(RawPixels(4), dataset().test)
+    with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module, got Dataset"):
+        evaluate(dataset(), RawPixels(4))

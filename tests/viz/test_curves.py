@@ -62,6 +62,39 @@ def test_each_key_has_a_panel_with_those_that_logged_it():
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "variance"]
 
 
+def broken_line(figure, panel=0):
+    (cross,) = [line for line in figure.axes[panel].lines if line.get_marker() == "X"]
+    return cross.get_xdata().tolist(), cross.get_ydata().tolist()
+
+
+@pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite")])
+@pytest.mark.parametrize("smooth", [1, 3])
+def test_a_curve_that_breaks_is_drawn_up_to_there_and_marked(value, word, smooth):
+    figure = curves({"SimCLR": history([3, 2, 1, value, value, 7]), "BYOL": history([3, 3, 3, 3, 3, 3])}, smooth=smooth)
+    broken, whole = thick(figure.axes[0])
+    assert broken.get_xdata() == pytest.approx([0.1, 0.2, 0.3]) and np.isfinite(broken.get_ydata()).all()
+    assert len(whole.get_xdata()) == 6
+    x, y = broken_line(figure)
+    assert x == pytest.approx([0.3]) and y == [broken.get_ydata()[-1]]
+    assert f"SimCLR, {word} from epoch 0.4 on" in written(figure)
+    names = [t.get_text() for t in figure.axes[0].texts]
+    assert "BYOL" in names and not any("BYOL," in name for name in names)
+
+
+def test_a_curve_that_was_never_a_number_is_named():
+    figure = curves({"a": history([math.nan, 1, 2]), "b": history([1, 2, 3])})
+    assert "a, NaN from epoch 0.1 on" in written(figure) and len(thick(figure.axes[0])) == 1
+    alone = curves(history([math.nan, math.nan]))
+    assert "loss, NaN from epoch 0.1 on" in written(alone) and not thick(alone.axes[0])
+
+
+def test_a_history_has_its_color_in_every_panel():
+    figure = curves({"a": history([1, 2]), "b": history([1, 2], variance=0.5)}, keys=("loss", "variance"), smooth=2)
+    (_, b_loss), (b_variance,) = (thick(axes) for axes in figure.axes)
+    pale = [line for line in figure.axes[1].lines if line.get_linewidth() == 1 and len(line.get_xdata()) == 2]
+    assert b_loss.get_color() == b_variance.get_color() == pale[0].get_color()
+
+
 def test_bars_print_their_values_and_lines():
     figure = bars({"SimCLR": 67.24, "MAE": 40.0}, lines={"supervised": 81.4, "raw pixels": 39.0}, title="top-1")
     (axes,) = figure.axes
@@ -96,6 +129,13 @@ def test_spectrum_takes_an_encoder_with_pictures():
     figure = spectrum({"net": Columns()}, pictures)
     wanted = torch.linalg.svdvals(pictures[:, 0, 0].double() / 255)
     assert np.asarray(thick(figure.axes[0])[0].get_ydata()) == pytest.approx((wanted / wanted[0]).numpy(), rel=1e-5)
+
+
+def test_spectrum_of_features_that_are_all_zero():
+    figure = spectrum({"dead": torch.zeros(20, 4), "with gradients": torch.ones(20, 4, requires_grad=True)})
+    assert "dead (RankMe 0)" in written(figure)
+    assert thick(figure.axes[0])[0].get_ydata().tolist() == [0, 0, 0, 0]
+    figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize(("bad", "error", "sentence"), [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from viz_helpers import labelled, written
 
+from course_lib.data.types import Images
 from course_lib.viz import maps, scatter2d, umap, umap_grid
 
 CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -64,6 +67,59 @@ def test_a_thumbnail_lies_at_its_own_point(images):
     assert values[35] < 100 and values[45] > 800
 
 
+def legend_of(figure, names):
+    """name -> (x, y, marker, colour) of its line in the legend; names are not on the map."""
+    handles = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+    texts = [t for t in figure.axes[0].texts if t.get_text() in names]
+    assert len(handles) == len(texts) == len(names)
+    return {t.get_text(): (*t.get_position(), h.get_marker(), h.get_color())
+            for t, h in zip(texts, handles, strict=True)}
+
+
+@pytest.mark.parametrize("count", [31, 50, 100])
+def test_a_legend_of_many_classes_is_whole_and_on_the_page(count):
+    names = tuple(f"class number {i}" for i in range(count))
+    points = torch.randn(2 * count, 2, generator=torch.Generator().manual_seed(0))
+    figure = scatter2d(points, torch.arange(2 * count) % count, classes=names)
+    legend = legend_of(figure, names)
+    assert len({(marker, color) for *_, marker, color in legend.values()}) == count
+    figure.draw_without_rendering()
+    page = figure.bbox
+    boxes = [t.get_window_extent() for t in figure.axes[0].texts]
+    assert all(page.x0 <= b.x0 and b.x1 <= page.x1 and page.y0 <= b.y0 and b.y1 <= page.y1 for b in boxes)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+    points_box = figure.axes[1].get_window_extent()
+    assert not any(points_box.overlaps(box) for box in boxes)
+    for c, drawn in enumerate(figure.axes[1].collections):
+        assert drawn.get_label() == names[c]
+
+
+def test_a_legend_of_a_few_classes_stands_beside_the_map():
+    names = tuple(f"class {i}" for i in range(20))
+    figure = scatter2d(torch.randn(40, 2), torch.arange(40) % 20, classes=names)
+    in_legend = [t.get_position() for t in figure.axes[0].texts if t.get_text() == "class 19"][-1]
+    right_of_map = figure.axes[1].get_window_extent().x1
+    assert in_legend[0] > right_of_map and in_legend[1] < figure.bbox.height
+
+
+def test_a_grid_of_maps_has_a_legend_of_many_classes(quick_umap):
+    names = tuple(f"class number {i}" for i in range(100))
+    pictures = Images(torch.zeros(200, 3, 8, 8, dtype=torch.uint8), torch.arange(200) % 100, names)
+    figure = umap_grid({"a": torch.randn(200, 4)}, pictures)
+    figure.draw_without_rendering()
+    legend_of(figure, names)
+    assert all(t.get_window_extent().y0 >= 0 and t.get_window_extent().x1 <= figure.bbox.x1
+               for t in figure.axes[0].texts)
+
+
+def test_maps_of_pictures_without_labels(quick_umap, images, shuffled):
+    hidden = images.without_labels()
+    for figure in (umap(shuffled, hidden), umap_grid({"a": shuffled}, hidden)):
+        assert not any(name in written(figure) for name in images.classes)
+        assert sum(len(c.get_offsets()) for c in figure.axes[1].collections) == 40
+
+
 def test_points_without_labels_have_no_names():
     figure = scatter2d(clusters(), title="plain")
     assert written(figure).strip() == "plain"
@@ -86,6 +142,41 @@ def test_umap_is_the_same_for_the_same_seed(placed):
 def quick_umap(monkeypatch):
     """The first two features in place of UMAP, to look at what is drawn."""
     monkeypatch.setattr(maps, "place", lambda z, seed: z[:, :2])
+
+
+@pytest.mark.parametrize(("points", "loaded", "shown"), [(100, False, True), (100, True, False), (600, True, True)])
+def test_a_map_that_takes_long_says_so_before_it_starts(points, loaded, shown, monkeypatch, capsys):
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    if loaded:
+        monkeypatch.setitem(sys.modules, "umap", None)
+    else:
+        monkeypatch.delitem(sys.modules, "umap", raising=False)
+    before = []
+
+    def place(z, seed):
+        before.append(capsys.readouterr().err)
+        return z[:, :2]
+
+    monkeypatch.setattr(maps, "place", place)
+    umap(torch.randn(points, 3), torch.zeros(points, 3, 8, 8), thumbnails=False)
+    umap_grid({"a": torch.randn(points, 3)}, torch.zeros(points, 3, 8, 8))
+    for text in before:
+        assert (f"UMAP of {points} pictures" in text) == shown
+        assert ("compiles" in text) == (not loaded)
+
+
+def test_threads_are_given_back_after_an_error(monkeypatch):
+    pytest.importorskip("umap")
+    threads = torch.get_num_threads()
+
+    def fail(*args):
+        torch.set_num_threads(threads + 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("umap.UMAP.fit_transform", fail)
+    with pytest.raises(KeyboardInterrupt):
+        maps.place(torch.randn(20, 3), 0)
+    assert torch.get_num_threads() == threads
 
 
 def test_umap_says_what_is_seen(quick_umap, images, shuffled):

@@ -55,6 +55,14 @@ def test_without_labels_there_are_no_marks(images, shuffled):
     assert len(pictures(figure)) == 8
 
 
+def test_pictures_whose_labels_are_hidden_have_no_marks(images, shuffled):
+    hidden = images.without_labels()
+    assert hidden.classes and hidden.y is None
+    for figure in (neighbours(shuffled, hidden, queries=2, k=3), side_by_side({"a": shuffled}, hidden, queries=2, k=3)):
+        assert marks(figure) == [] and "recision" not in written(figure)
+        assert len(pictures(figure)) == 8 and not any(name in written(figure) for name in images.classes)
+
+
 def test_an_encoder_does_as_well_as_its_features(images):
     # The brightness of a flat picture says nothing by cosine, so features are taken of noise.
     generator = torch.Generator().manual_seed(0)

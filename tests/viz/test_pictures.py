@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from viz_helpers import labelled, written
 
+from course_lib.augment import multicrop
 from course_lib.viz import grid, rows, views
 from course_lib.viz.pictures import cell_size, enlarge
 
@@ -59,6 +60,26 @@ def test_views_are_drawn_by_the_seed_and_leave_the_global_draws_alone(images):
     assert (first[0] == int(images.x[7, 0, 0, 0])).all()
 
 
+def test_views_of_several_sizes_are_drawn_once_at_one_scale(images):
+    whole, *parts = views(multicrop(8, 4, locals_=3), images[7]).axes[0].images
+    widths = [image.get_extent()[1] - image.get_extent()[0] for image in parts]
+    assert len(parts) == 5 and widths[0] == widths[1] == 2 * widths[2] == 2 * widths[3] == 2 * widths[4]
+    boxes = [image.get_extent() for image in (whole, *parts)]
+    for i, (left, right, bottom, top) in enumerate(boxes):
+        for other in boxes[:i]:
+            assert right <= other[0] or other[1] <= left or bottom <= other[3] or other[2] <= top
+    text = written(views(multicrop(8, 4, locals_=3), images[7]))
+    assert "5 random views" in text and "tree" in text
+
+
+def test_a_list_shows_its_views_in_order():
+    class Pair(torch.nn.Module):
+        def forward(self, x):
+            return [torch.full((len(x), 3, 8, 8), 0.2), torch.full((len(x), 3, 4, 4), 0.8)]
+
+    assert [int(a[0, 0, 0]) for a in shown(views(Pair(), labelled(1)))[1:]] == [51, 204]
+
+
 def test_views_want_one_picture(images):
     with pytest.raises(ValueError, match="wanted one picture, got 40"):
         views(Jitter(), images)
@@ -78,9 +99,12 @@ def test_rows_are_named_and_aligned(images):
     (lambda: rows([labelled(4)]), TypeError, "wanted a dict from names"),
     (lambda: grid(labelled(4), titles=["one"]), ValueError, "a title for each of the 4 pictures, got 1"),
     (lambda: grid(torch.full((1, 3, 8, 8), 255.0)), ValueError, "divide by 255"),
-    (lambda: grid(torch.full((1, 3, 8, 8), -2.0)), ValueError, "undo the normalisation"),
+    (lambda: grid(torch.full((1, 3, 8, 8), -2.0)), ValueError, "do not normalise"),
     (lambda: grid(torch.full((1, 3, 8, 8), float("nan"))), ValueError, "NaN"),
     (lambda: grid(torch.zeros(2, 8, 8, 3)), ValueError, "channels second"),
+    (lambda: grid(torch.zeros(2, 2, 8, 8)), ValueError, r"shape \[N, 3, H, W\], got \[2, 2, 8, 8\]"),
+    (lambda: grid(torch.zeros(2, 3, 8, 8, dtype=torch.int64)), TypeError, "got torch.int64"),
+    (lambda: views(Jitter(), labelled(1), n=0), ValueError, "at least one view, got n=0"),
     (lambda: grid(labelled(0)), ValueError, "at least one picture, got none"),
     (lambda: grid([1, 2]), TypeError, "got list"),
 ])
