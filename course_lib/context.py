@@ -45,17 +45,24 @@ def find_profile() -> tuple[str, str]:
     return "laptop", "there is no CUDA GPU"
 
 
-def setup(seed: int = 0) -> Context:
-    """Pick device and profile, seed Python, NumPy and torch, print one line, and return what was found."""
+def setup(seed: int = 0, data: str = "cifar10") -> Context:
+    """Pick device and profile, seed Python, NumPy and torch, print one line, and return what was found.
+
+    data: what the notebook works on; the smoke profile takes Toybox. Nothing is downloaded here, but the line says so
+        where a public set is not on this machine yet: `load(ctx.data, fallback="toybox")` downloads it or takes Toybox.
+    """
     import numpy as np
+
+    from course_lib.data.public import PUBLIC, whereabouts
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     profile, why = find_profile()
     smoke = profile == "smoke"
-    context = Context(pick_device(), profile, seed, torch.get_num_threads(), "toybox" if smoke else "cifar10",
-                      1000 if smoke else None, why)
+    data = "toybox" if smoke else data
+    context = Context(pick_device(), profile, seed, torch.get_num_threads(), data, 1000 if smoke else None, why)
+    missing = data in PUBLIC and (where := whereabouts(data)).startswith("not here")
     print(f"profile {profile} ({why}) · device {context.device} · {context.threads} threads · seed {seed} · "
-          f"torch {torch.__version__}")
+          f"torch {torch.__version__}" + (f" · {data} is {where}" if missing else ""))
     return context

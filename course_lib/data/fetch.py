@@ -7,22 +7,29 @@ import dataclasses
 import errno
 import hashlib
 import http.client
+import math
 import os
 import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from course_lib.files import cannot_write
+from course_lib.progress import bar
 
 TIMEOUT = 20.0  # seconds without a byte after which a connection is given up
 CHUNK = 1 << 16  # bytes
 
 
 class DataUnavailable(RuntimeError):
-    """No source has the data: the message names each one, why it failed, and what to do offline."""
+    """No source has the data: the message names each one, why it failed, and what to do offline.
+
+    briefly: the same in half a line.
+    """
+
+    def __init__(self, message: str, briefly: str = ""):
+        super().__init__(message)
+        self.briefly = briefly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +89,8 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
         else:
             os.replace(part, path)
             return path
-    raise DataUnavailable("\n".join(reasons))
+    last = f" ({reasons[-1].partition(': ')[2]})" if reasons else ""
+    raise DataUnavailable("\n".join(reasons), f"none of {len(file.urls)} mirrors gave {file.name}{last}")
 
 
 def _fetch_from(url: str, file: RemoteFile, part: Path) -> None:
@@ -131,7 +139,7 @@ def _connect(url: str, file: RemoteFile, part: Path) -> str:
             raise _Failed(f"offered {response.length} bytes where {file.size - have} were wanted")
         with (
             _open(part, "ab" if have else "wb") as stream,
-            tqdm(total=file.size, initial=have, desc=file.name, unit="B", unit_scale=True) as bar,
+            bar(total=math.ceil(file.size / 1e6), initial=have // 10**6, desc=file.name, unit="MB") as progress,
         ):
             while have < file.size:
                 try:
@@ -142,7 +150,7 @@ def _connect(url: str, file: RemoteFile, part: Path) -> str:
                     return f"stopped after {have} of {file.size} bytes"
                 stream.write(chunk)
                 have += len(chunk)
-                bar.update(len(chunk))
+                progress.update(have // 10**6 - progress.n)
     return ""
 
 

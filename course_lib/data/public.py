@@ -15,9 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_lib.data.fetch import DataUnavailable, RemoteFile, fetch, sha256
+from course_lib.data.folders import PARTS, read_archive
 from course_lib.data.types import Images
-from course_lib.data.vision import Pictures, read_archive
+from course_lib.data.vision import Pictures
 from course_lib.files import cannot_write, save_tensors
+
+NOTICE = 3.0  # seconds of waiting for another process after which it is said
+PATIENCE = 3600.0  # seconds of waiting after which it is given up: STL-10 comes in about that time at 1 MB/s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,34 +41,35 @@ class PublicSet:
     read: Callable[[Mapping[str, Path], Path], dict[str, Tensor]]
 
 
-def load_public(spec: PublicSet, root: str | Path | None = None) -> Pictures:
+def load_public(spec: PublicSet, root: str | Path | None = None, *, patience: float = PATIENCE) -> Pictures:
     """The pictures of a public set, from the first source that has them: cache, local archive, download.
 
     Looks in `root`, else in `$COURSE_DATA`, else in the user's cache folder. A cache is written there too, or to the
     user's cache folder where that one is read-only. Each source has its own cache, so a re-encoded archive is never
     taken for the original, and `.source` says which it was.
 
-    Raises DataUnavailable where no source has them, OSError where the cache cannot be written.
+    patience: seconds to wait for another process that prepares the same pictures.
+
+    Raises DataUnavailable where no source has them, TimeoutError where another process takes too long, OSError where
+    the cache cannot be written.
     """
     home = data_folder(root)
     own = home if _writable(home) else user_folder()
     places = dict.fromkeys((home, user_folder()))
     original = f"{spec.name}.safetensors"
-    for place in places:
-        if (place / original).is_file():
-            return _read_cache(place / original)
-
-    archives = sorted(home.glob(f"{spec.name}-*.tar*"))
-    if archives:
-        name = f"{spec.name}-{sha256(archives[0])[:12]}.safetensors"
+    found = _here(spec, home)
+    if found and found.suffix == ".safetensors":
+        return _read_cache(found)
+    if found:
+        name = f"{spec.name}-{sha256(found)[:12]}.safetensors"
         for place in places:
             if (place / name).is_file():
                 return _read_cache(place / name)
-        return _make_cache(own / name, lambda: _from_archive(spec, archives[0]))
+        return _make_cache(own / name, lambda: _from_archive(spec, found), patience)
 
     incoming = own / f"{spec.name}-download"
     try:
-        pictures = _make_cache(own / original, lambda: _download(spec, home, incoming))
+        pictures = _make_cache(own / original, lambda: _download(spec, home, incoming), patience)
     except DataUnavailable as error:
         tried = [f"{place / original}: not there" for place in places]
         tried += [f"{home / spec.name}-*.tar*: not there", *str(error).splitlines()]
@@ -72,30 +77,47 @@ def load_public(spec: PublicSet, root: str | Path | None = None) -> Pictures:
         raise DataUnavailable(
             f"cannot load {spec.name}; tried\n  " + "\n  ".join(tried) + f"\nWithout a network: put {files}, or an "
             f"archive {spec.name}-NAME.tar.xz of train/CLASS/* and test/CLASS/*, into {home}; or set COURSE_DATA to a "
-            'folder that has them; or use load("toybox"), which needs no files.'
+            'folder that has them; or use load("toybox"), which needs no files.',
+            f"nothing in {' or '.join(map(str, places))}, and {error.briefly}",
         ) from error
     shutil.rmtree(incoming, ignore_errors=True)  # the cache has it all now; another process may be tidying up as well
     return pictures
 
 
 def data_folder(root: str | Path | None = None) -> Path:
-    """Where data is looked for: `root`, else `$COURSE_DATA`, else the user's cache folder."""
-    return Path(root or os.environ.get("COURSE_DATA") or user_folder()).expanduser()
+    """Where data is looked for: `root`, else `$COURSE_DATA`, else the user's cache folder.
+
+    Raises NotADirectoryError where that is a file.
+    """
+    folder = Path(root or os.environ.get("COURSE_DATA") or user_folder()).expanduser()
+    if folder.is_file():
+        named = "root" if root else "COURSE_DATA" if os.environ.get("COURSE_DATA") else "the cache folder"
+        raise NotADirectoryError(f"{named} must be a folder, and {folder} is a file: give the folder that it lies in")
+    return folder
 
 
 def user_folder() -> Path:
     """The user's cache folder: under `$XDG_CACHE_HOME` where that is set, else under `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course_lib"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "course_lib"
 
 
 def whereabouts(name: str) -> str:
-    """Where a public set would come from, or how long a download would take, in words."""
+    """Where a public set would come from, or how long a download would take, in words. Downloads nothing."""
     spec, home = PUBLIC[name], data_folder()
-    for place in dict.fromkeys((home, user_folder())):
-        if found := sorted(place.glob(f"{name}*.safetensors")) or sorted(place.glob(f"{name}-*.tar*")):
-            return f"here: {found[0]}"
+    if found := _here(spec, home):
+        return f"here: {found}"
+    if all((home / file.name).is_file() for file in spec.files):
+        return f"here: {home / spec.files[0].name}"
     size = sum(file.size for file in spec.files) / 1e6
     return f"not here: a download of {size:,.0f} MB, {size / 60:.0f} minutes at 1 MB/s"
+
+
+def _here(spec: PublicSet, home: Path) -> Path | None:
+    """The cache of the original files, else a local archive, else None."""
+    for place in dict.fromkeys((home, user_folder())):
+        if (place / f"{spec.name}.safetensors").is_file():
+            return place / f"{spec.name}.safetensors"
+    return next(iter(sorted(home.glob(f"{spec.name}-*.tar*"))), None)
 
 
 def _writable(folder: Path) -> bool:
@@ -105,24 +127,36 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
-def _make_cache(path: Path, make: Callable[[], Pictures]) -> Pictures:
+def _make_cache(path: Path, make: Callable[[], Pictures], patience: float) -> Pictures:
     """Make the pictures and keep them in `path`. One process does it; others that want the same ones wait for it."""
-    from filelock import FileLock
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f".{path.stem}.lock")).acquire()
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    with lock:
+    with _lock(path, patience):
         if path.is_file():
             return _read_cache(path)
         pictures = make()
-        parts = {"train": pictures.train, "test": pictures.test, "unlabelled": pictures.unlabelled}
-        tensors = {f"{part}.x": images.x for part, images in parts.items() if images is not None}
-        tensors |= {f"{part}.y": parts[part].y for part in ("train", "test")}
+        parts = _parts(pictures)
+        tensors = {f"{part}.x": images.x for part, images in parts.items()}
+        tensors |= {f"{part}.y": images.y for part, images in parts.items() if images.y is not None}
         save_tensors(path, tensors, {"source": pictures.source, "classes": json.dumps(pictures.train.classes)})
         return pictures
+
+
+def _lock(path: Path, patience: float):
+    """The lock of a cache, acquired. Raises TimeoutError where another process holds it for `patience` seconds."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return lock.acquire(timeout=min(NOTICE, patience))
+        except Timeout:
+            print(f"waiting for another process that prepares {path} …", flush=True)
+        return lock.acquire(timeout=max(0.0, patience - NOTICE))
+    except Timeout:
+        raise TimeoutError(f"another process has been preparing {path} for more than {patience:g} seconds: wait until "
+                           f"it is done, or end it, and load again (it holds {lock.lock_file})") from None
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def _read_cache(path: Path) -> Pictures:
@@ -137,21 +171,27 @@ def _read_cache(path: Path) -> Pictures:
         raise ValueError(f"{path} is damaged ({error}): delete it and load again") from error
 
 
+def _parts(pictures: Pictures) -> dict[str, Images]:
+    """The parts that are there."""
+    parts = {part: getattr(pictures, part) for part in (*PARTS, "unlabelled")}
+    return {part: images for part, images in parts.items() if images is not None}
+
+
 def _pictures(tensors: Mapping[str, Tensor], classes: tuple[str, ...], source: str) -> Pictures:
-    train, test = (Images(tensors[f"{part}.x"], tensors[f"{part}.y"], classes) for part in ("train", "test"))
-    extra = tensors.get("unlabelled.x")
-    return Pictures(source, train, test, None if extra is None else Images(extra, classes=classes))
+    parts = {part: Images(tensors[f"{part}.x"], tensors.get(f"{part}.y"), classes)
+             for part in (*PARTS, "unlabelled") if f"{part}.x" in tensors}
+    return Pictures(source, **parts)
 
 
 def _from_archive(spec: PublicSet, path: Path) -> Pictures:
     pictures = read_archive(path, size=None)
     found = pictures.train.classes
     if set(found) != set(spec.classes):
-        raise ValueError(f"{path} should hold the classes {', '.join(spec.classes)}, got {', '.join(found)}: "
+        raise ValueError(f"{path} should hold the classes {', '.join(spec.classes)}, got {', '.join(found) or 'none'}: "
                          "name its class folders like that")
     order = torch.tensor([spec.classes.index(name) for name in found])
-    train, test = (Images(part.x, order[part.y], spec.classes) for part in (pictures.train, pictures.test))
-    return Pictures(pictures.source, train, test)
+    parts = {part: Images(images.x, order[images.y], spec.classes) for part, images in _parts(pictures).items()}
+    return Pictures(pictures.source, **parts)
 
 
 def _download(spec: PublicSet, home: Path, incoming: Path) -> Pictures:
