@@ -306,7 +306,8 @@ def test_a_broken_result_is_named(assets, tmp_path):
 
 
 def test_what_was_logged_at_some_steps_alone_is_kept_where_it_was(tmp_path, monkeypatch):
-    logs = [{"step": i, "epoch": i / 4, "lr": 1.0, "loss": float(i)} | ({"odd": 1.0} if i % 2 else {}) for i in range(4)]
+    logs = [{"step": i, "epoch": i / 4, "lr": 1.0, "loss": float(i)} for i in range(4)]
+    logs = [log | ({"odd": 1.0} if log["step"] % 2 else {}) for log in logs]
     curve = runs.thin(runs.History(logs, 1.0, 4))
     assert curve == {"epoch": [0.0, 0.25, 0.5, 0.75], "loss": [0.0, 1.0, 2.0, 3.0], "odd": [None, 1.0, None, 1.0]}
     monkeypatch.setattr(Run, "result", {"curve": curve, "seconds": 1.0, "pictures_seen": 4})
