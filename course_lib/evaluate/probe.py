@@ -120,7 +120,11 @@ class _Problem:
             raise ValueError(f"l2 must be above 0, got {l2}: separable classes have no solution without a penalty")
         x, d = self.x, self.x.shape[1]
         identity = torch.eye(d, dtype=torch.float64, device=x.device)
-        root = torch.linalg.cholesky(self.covariance / self.classes + l2 * identity).mT
+        curvature = self.covariance / self.classes
+        root, failed = torch.linalg.cholesky_ex(curvature + l2 * identity)
+        if failed:  # fewer pictures than dimensions: rounding of the covariance weighs more than a weak penalty
+            root = torch.linalg.cholesky(curvature + (l2 + 1e-5 * curvature.diagonal().mean()) * identity)
+        root = root.mT
         if start is None:
             v, bias = root.new_zeros(d, self.classes), root.new_zeros(self.classes)
         else:

@@ -193,3 +193,11 @@ def test_bad_input():
         linear_probe(z, y, z, y, z * torch.inf, y)
     with pytest.raises(ValueError, match="the features and the probe must have the same dimension, got 7 and 8"):
         fit_probe(z, y, l2=1).scores(z[:, 1:])
+
+
+def test_fewer_pictures_than_dimensions_are_fitted_at_every_strength():
+    torch.manual_seed(0)
+    z = torch.relu(torch.randn(60, 8) @ torch.randn(8, 256))  # of a low rank, as features are
+    y = torch.arange(60) % 2
+    found = linear_probe(z[:40], y[:40], z[40:50], y[40:50], z[50:], y[50:])
+    assert found.converged and 0 <= found.top1 <= 100
