@@ -278,6 +278,11 @@ def test_an_exercise_names_what_is_wrong(answer, line):
     assert repr(loss(answer)).startswith(line)
 
 
+def test_a_slip_that_gives_nan_is_named_too():
+    with pytest.raises(Wrong, match="you divide 0 by 0"):
+        agree(lambda x: x / x, [(torch.zeros(2),)], lambda x: x, {"you divide 0 by 0": lambda x: x * torch.nan})
+
+
 def test_two_values_that_differ_are_shown_with_the_digits_that_differ():
     said = loss(lambda x, s: 1.0003 * right(x, s)).text.removeprefix("another value than the slow reference: ")
     got, wanted = said.removesuffix(" is right").split(" where ")
@@ -417,10 +422,15 @@ def test_settings_that_an_answer_changes_are_put_back_at_once():
 
 
 def test_a_checker_works_whatever_the_notebooks_settings_are_and_leaves_them():
+    @checker
+    def drawn(answer):
+        yield str(torch.rand(1).dtype)
+
     torch.set_default_dtype(torch.float64)
     try:
         with torch.no_grad():
             assert loss(right).passed
+            assert drawn(1).text == "torch.float32"
             assert not torch.is_grad_enabled()
         assert torch.get_default_dtype() == torch.float64
     finally:
