@@ -271,6 +271,20 @@ def test_bytes_and_floats_give_equal_views():
     assert torch.equal(view, views.apply_draw(x.double() / 255, draw))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_view_is_float32_whatever_it_is_of(dtype):
+    x = torch.ones(2, 3, 8, 8, dtype=dtype)
+    views = everything(16)
+    assert views(x).dtype == views.apply_draw(x, views.draw(2, 8, 8)).dtype == torch.float32
+
+
+def test_views_are_simclrs_by_default():
+    views = Views()
+    assert (views.size, views.crop, views.ratio, views.flip) == (32, (0.2, 1.0), (3 / 4, 4 / 3), 0.5)
+    assert (views.jitter, views.p_jitter, views.p_gray) == ((0.4, 0.4, 0.4, 0.1), 0.8, 0.2)
+    assert (views.blur, views.sigma, views.solarize, views.early) == (0.0, (0.1, 2.0), 0.0, 0.0)
+
+
 def test_views_stay_in_range_and_leave_their_input_alone():
     x = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8)
     for given in (x, x.float() / 255):

@@ -240,6 +240,14 @@ def test_positions_are_those_of_the_picture_at_hand(shape):
     torch.testing.assert_close(small.tokens(x), large.tokens(whole, places))
 
 
+def test_vit_begins_with_xaviers_weights():
+    net = vit()
+    for layer in (net.blocks[0].qkv, net.blocks[5].out, net.blocks[2].mlp[0]):
+        bound = (6 / sum(layer.weight.shape)) ** 0.5
+        assert 0.99 * bound < layer.weight.abs().max() <= bound and not layer.bias.any()
+    assert net.class_token.std().item() == pytest.approx(0.02, rel=0.3)
+
+
 def test_vit_in_half_precision_takes_other_sizes_too():
     net = vit(dim=32, depth=2).bfloat16()
     assert net(torch.rand(2, 3, 16, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16

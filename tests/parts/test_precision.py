@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from course_lib.parts import check_pair, full_precision
+from course_lib.parts.precision import _tensors
 
 
 @full_precision
@@ -63,6 +64,12 @@ def test_gradients_reach_the_tensors_of_a_list():
     for a, b in views:
         assert a.grad.dtype == torch.bfloat16
         torch.testing.assert_close(a.grad.float(), (2 * b.sum(0)).expand(4, 6), rtol=1e-2, atol=1e-2)
+
+
+def test_tensors_are_found_at_every_depth():
+    # By the first of them autocast is switched off on the right device, which on a CPU alone cannot be seen.
+    a, b, c = torch.zeros(3, 1)
+    assert [id(t) for t in _tensors((1, [a, (b, "two")], None, c))] == [id(a), id(b), id(c)]
 
 
 def test_without_a_tensor_the_function_itself_speaks():
