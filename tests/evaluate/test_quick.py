@@ -12,7 +12,7 @@ def part(n, seed, classes=4):
     draw = torch.Generator().manual_seed(seed)
     looks = torch.rand(classes, 3, 4, 4, generator=torch.Generator().manual_seed(9))
     y = torch.arange(n) * classes // n  # sorted by class, as folders are
-    x = 0.3 * looks[y] + 0.7 * torch.rand(n, 3, 4, 4, generator=draw)
+    x = 0.2 * looks[y] + 0.8 * torch.rand(n, 3, 4, 4, generator=draw)
     return Images((255 * x).to(torch.uint8), y, tuple("abcdefgh"[:classes]))
 
 
@@ -47,6 +47,9 @@ def test_it_is_knn_on_val_with_a_bank_of_train(poisoned):
     bank, queries = poisoned.train, poisoned.val
     wanted = knn(features(net, bank), bank.y, features(net, queries), queries.y, classes=4, k=20)["top1"]
     got = quick(net, poisoned)
+    others = ({"k": 1}, {"k": 20, "temperature": 1.0})
+    for other in others:
+        assert wanted != knn(features(net, bank), bank.y, features(net, queries), queries.y, classes=4, **other)["top1"]
     assert isinstance(got, float) and got == wanted
 
 
@@ -62,8 +65,8 @@ class Recorder(nn.Module):
 
 def test_the_parts_are_always_the_same_and_hold_every_class(poisoned):
     recorders = [Recorder(), Recorder()]
-    for recorder in recorders:
-        torch.rand(3)  # other draws come between
+    for seed, recorder in enumerate(recorders):
+        torch.manual_seed(seed)  # the global draws must not matter
         state = torch.random.get_rng_state()
         quick(recorder, poisoned, train=40, val=20)
         assert torch.equal(torch.random.get_rng_state(), state)

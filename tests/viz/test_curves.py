@@ -95,6 +95,11 @@ def test_a_history_has_its_color_in_every_panel():
     assert b_loss.get_color() == b_variance.get_color() == pale[0].get_color()
 
 
+def test_lines_stand_in_the_first_panel_alone():
+    figure = curves(history([1, 2], variance=0.5), keys=("loss", "variance"), lines={"floor": 1.5})
+    assert [any("floor" in t.get_text() for t in axes.texts) for axes in figure.axes] == [True, False]
+
+
 def test_bars_print_their_values_and_lines():
     figure = bars({"SimCLR": 67.24, "MAE": 40.0}, lines={"supervised": 81.4, "raw pixels": 39.0}, title="top-1")
     (axes,) = figure.axes

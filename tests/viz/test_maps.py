@@ -179,6 +179,17 @@ def test_threads_are_given_back_after_an_error(monkeypatch):
     assert torch.get_num_threads() == threads
 
 
+def test_a_part_of_the_pictures_has_its_own_features(quick_umap, images):
+    """Picture i has the value 5i, and its point lies at i."""
+    points = torch.stack([torch.arange(40.0), torch.zeros(40)], dim=1) + 1
+    figure = umap(points, images, n=20)
+    places = torch.cat([torch.as_tensor(c.get_offsets().data) for c in figure.axes[1].collections])
+    left = {int(image.get_array()[0, 0, 0]) // 5: image.get_extent()[0] for image in figure.axes[0].images}
+    assert len(places) == 20 and len(left) > 3
+    assert sorted(left, key=left.get) == sorted(left), "a thumbnail lies at the point of another picture"
+    assert places[:, 0].max() > 21, "the first 20 rows were taken, not those of the pictures drawn"
+
+
 def test_umap_says_what_is_seen(quick_umap, images, shuffled):
     text = written(umap(shuffled, images, n=20, title="my map"))
     assert "my map" in text and "20 of 40 pictures" in text
