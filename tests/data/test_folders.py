@@ -44,7 +44,7 @@ def test_folder_without_test_gives_a_fifth_of_each_class(tmp_path):
     assert len(set(everything)) == 30
 
 
-@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.xz"])
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
 def test_archive_gives_the_same_as_the_folder(tmp_path, suffix):
     folder = class_folders(tmp_path / "set", {"train": 4, "test": 2})
     one, other = load(f"folder:{folder}"), load(f"archive:{pack(folder, tmp_path / f'set{suffix}')}")
@@ -73,6 +73,7 @@ def test_other_files_and_hidden_ones_are_left_alone(tmp_path):
     class_folders(tmp_path, {"train": 2, "test": 1})
     (tmp_path / "train" / "red" / "notes.txt").write_text("not a picture")
     (tmp_path / "train" / "red" / "._000.png").write_text("not a picture")
+    paint(tmp_path / "__MACOSX" / "red" / "000.png", COLORS["red"])
     data = load(f"folder:{tmp_path}")
     assert (len(data.train), len(data.val)) == (3, 3)
 
@@ -186,25 +187,34 @@ def test_a_broken_header_in_the_middle_is_no_end(tmp_path):
 # ---- archives that unpack to too much ------------------------------------------------------------------------------
 
 
-def bomb(path, *members):
-    """A small archive whose members are said to be, and are, zeros without end."""
-    with gzip.open(path, "wb", compresslevel=1) as stream:
-        for info in members:
-            stream.write(info.tobuf(tarfile.GNU_FORMAT))
-            for _ in range(0, info.size, 1 << 20):
-                stream.write(bytes(1 << 20))
-        stream.write(bytes(1024))
-    return path
+BIG = 600 << 20
+
+
+def sparse_header(name, size):
+    """A member that is one hole of `size` bytes: no byte of it is in the archive."""
+    header = bytearray(member(name, type=tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"%011o\0" % size
+    header[148:155] = b"%06o\0" % tarfile.calc_chksums(header)[0]
+    return bytes(header)
 
 
 @pytest.mark.parametrize(
-    "info",
-    [member("red/big.png", size=600 << 20), member("././@LongLink", size=600 << 20, type=tarfile.GNUTYPE_LONGNAME)],
-    ids=["picture", "name"],
+    "header, zeros",
+    [
+        (member("red/big.png", size=BIG).tobuf(tarfile.GNU_FORMAT), BIG),
+        (member("././@LongLink", size=BIG, type=tarfile.GNUTYPE_LONGNAME).tobuf(tarfile.GNU_FORMAT), BIG),
+        (sparse_header("red/hole.png", BIG), 0),
+    ],
+    ids=["picture", "name", "hole"],
 )
-def test_a_tar_bomb_is_refused_before_memory_is_gone(tmp_path, info):
+def test_a_tar_bomb_is_refused_before_memory_is_gone(tmp_path, header, zeros):
     """In a process that may take 400 MB more than it has: the member alone would be 600."""
-    path = bomb(tmp_path / "bomb.tar.gz", info)
+    path = tmp_path / "bomb.tar.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(header)
+        for _ in range(0, zeros, 1 << 20):
+            stream.write(bytes(1 << 20))
+        stream.write(bytes(1024))
     assert path.stat().st_size < 10e6
     code = f"""
 import resource, course_lib.data.folders as folders

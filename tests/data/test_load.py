@@ -21,7 +21,7 @@ from course_lib.data import DataUnavailable, load, public
         ("fashionmnist", "fashion_mnist"),
         ("Toybox", "toybox"),
         ("folder", "folder:PATH"),
-        ("", ""),
+        ("", '(?!folder:")'),
     ],
 )
 def test_an_unknown_name_offers_the_nearest(name, nearest):
@@ -92,6 +92,10 @@ def test_the_fallback_is_silent_where_the_set_is_here(offline, tmp_path, monkeyp
     offline.mkdir()
     pack(class_folders(tmp_path / "set", {"train": 3, "test": 2}), offline / "tints-small.tar")
     assert load("tints", fallback="toybox").classes == ("red", "green", "blue")
+    assert load("tints", fallback="toybox", root=tmp_path / "elsewhere").name == "toybox", "root comes first"
+    capsys.readouterr()
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "elsewhere"))
+    assert load("tints", fallback="toybox", root=offline).classes == ("red", "green", "blue")
     assert capsys.readouterr().out == ""
 
 

@@ -152,6 +152,8 @@ def test_a_tilde_is_the_home_folder(home, tmp_path, monkeypatch, how):
         monkeypatch.setenv(how, "~/pictures")
     wanted = tmp_path / "pictures" / "course_lib" if how == "XDG_CACHE_HOME" else tmp_path / "pictures"
     assert public.data_folder("~/pictures" if how == "root" else None) == wanted
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert public.user_folder() == tmp_path / ".cache" / "course_lib"
 
 
 def test_whereabouts_are_those_that_loading_finds(home, tmp_path, monkeypatch):
@@ -208,7 +210,9 @@ def test_a_lock_that_is_let_go_is_taken(held, home, monkeypatch, capsys):
         held.stdin.flush()
 
     monkeypatch.setattr("builtins.print", let_go)
+    start = time.monotonic()
     assert len(load_public(NOWHERE, patience=30.0).train) == 9
+    assert time.monotonic() - start < 15, "it should be said soon, not when patience has come to its end"
 
 
 def test_a_lock_of_a_process_that_died_is_no_lock(held, home, capsys):

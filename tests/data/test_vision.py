@@ -83,6 +83,12 @@ def test_every_class_comes_once_in_each_round(pictures):
     assert len({tuple(row) for row in rounds.tolist()}) > 1, "always the same order would alias with a stride"
 
 
+def test_the_first_pictures_without_labels_are_shuffled_too(pictures):
+    first = vision._first(pictures.train.without_labels(), None, 10)
+    assert first.y is None and len(set(colors(first))) == 10
+    assert max(colors(first)) >= 50, "pictures of one film stand together by name: the first ten are not the set"
+
+
 def test_a_limit_larger_than_the_set_changes_nothing(pictures):
     assert colors(make(pictures, limit=1000).train) == colors(make(pictures).train)
 
