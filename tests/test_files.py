@@ -67,7 +67,9 @@ def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path):
         assert temporary.name == path.name, "a writer may go by the name's end"
         assert path.read_text() == "old"
 
-    write_atomically(path, write)
+    with open(path) as reader:
+        write_atomically(path, write)
+        assert reader.read() == "old", "who reads the old file must not see it change"
     assert path.read_text() == "new"
 
 
@@ -199,8 +201,11 @@ def test_a_file_that_is_being_written_stays_and_one_whose_writer_was_killed_goes
 
 def test_what_another_machine_left_goes_after_an_hour_without_a_change(tmp_path):
     path, hours_ago = tmp_path / "a.txt", time.time() - 2 * 3600
-    names = {"old": ".a.txt.else-where-7-0123abcd.tmp", "new": ".a.txt.elsewhere-7-0123abcd.tmp",
-             "growing": ".a.txt.elsewhere-8-0123abcd.tmp", "another file's": ".b.txt.elsewhere-7-0123abcd.tmp",
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass  # its number is no running process's here, which says nothing about another machine
+    names = {"old": f".a.txt.else-where-{gone.pid}-0123abcd.tmp", "new": f".a.txt.elsewhere-{gone.pid}-0123abcd.tmp",
+             "growing": f".a.txt.elsewhere-{gone.pid}-ffffffff.tmp",
+             "another file's": f".b.txt.elsewhere-{gone.pid}-0123abcd.tmp",
              "the user's": ".a.txt.tmp"}
     for what, name in names.items():
         (tmp_path / name).mkdir()
@@ -233,10 +238,12 @@ with claim(sys.argv[1]):
 def test_what_one_process_has_claimed_another_does_not_get_before_it_dies(tmp_path):
     path = tmp_path / "runs" / "simclr"
     with process(CLAIMS, path) as other:
+        start = time.monotonic()
         for _ in range(2):  # to ask does not loosen the claim, nor forget whose it is
             with pytest.raises(ValueError, match=rf"simclr is in use by process {other.pid}: wait .* or stop it"), \
                     claim(path):
                 raise AssertionError("two processes have the same claim")
+        assert time.monotonic() - start < 2, "a second process is told at once"
         with claim(path.with_name("byol")):
             pass
     with claim(path):
@@ -265,10 +272,11 @@ def test_a_claim_that_cannot_be_written_is_explained(tmp_path):
 
 
 def test_a_claim_on_a_full_disk_is_explained_and_let_go(tmp_path):
-    with files_of_at_most(0), pytest.raises(OSError, match=r"cannot write .*a\.lock: "), claim(tmp_path / "a"):
+    refused = pytest.raises(OSError, match=r"cannot write .*a\.lock: ")
+    with files_of_at_most(0), refused as caught, claim(tmp_path / "a"):
         raise AssertionError("claimed without a lock")
     with claim(tmp_path / "a"):
-        pass
+        del caught  # until here it kept the lock in memory: the claim must end with the failure, not with its memory
 
 
 def test_files_that_belong_together_are_written_together_or_not_at_all(tmp_path):

@@ -31,7 +31,8 @@ def run_processes(script: str, arguments: Sequence[object] = (), world: int = 2,
     """Run a script in `world` fresh processes that can meet, and return what each wrote, in the order of the ranks.
 
     script: Python's text. It meets the others with `torch.distributed.init_process_group("gloo")`, or inside `fit`; on
-    a machine with GPUs it sees none. arguments: its `sys.argv[1:]`, the same in every process. timeout: in seconds.
+    a machine with GPUs it sees none. It runs to its end: a process that exits before leaves the others waiting.
+    arguments: its `sys.argv[1:]`, the same in every process. timeout: seconds for all.
 
     Raises AssertionError, with what every process wrote to stderr, where one fails (the others are then ended: they
     might wait for it for ever) or where they take too long. No process is left.
