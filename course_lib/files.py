@@ -31,8 +31,8 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
 
     Raises OSError with one sentence where the file cannot be written: a full disk, a read-only folder.
     """
-    with _written(Path(path), write) as temporary:
-        os.replace(temporary, path)
+    with _written(Path(path), write) as place:
+        place()
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
@@ -41,31 +41,44 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
     So a disk that fills up on the way leaves every one of them as it was. Raises OSError as `write_atomically` does.
     """
     with contextlib.ExitStack() as stack:
-        temporaries = {}
-        for path, made in contents.items():
-            temporaries[path] = stack.enter_context(_written(path, functools.partial(Path.write_bytes, data=made)))
-        for path, temporary in temporaries.items():
-            os.replace(temporary, path)
+        written = [stack.enter_context(_written(path, functools.partial(Path.write_bytes, data=made)))
+                   for path, made in contents.items()]
+        for place in written:
+            place()
 
 
 @contextlib.contextmanager
-def _written(path: Path, write: Callable[[Path], None]) -> Iterator[Path]:
-    """A new file for `path`, whole and flushed, in a folder beside it; the folder is gone afterwards."""
+def _written(path: Path, write: Callable[[Path], None]) -> Iterator[Callable[[], None]]:
+    """A new file for `path`, whole and flushed, in a folder beside it, and the function that puts it in its place. The
+    folder is gone afterwards."""
     # A folder, since some writers make temporary files of their own beside the one that they were asked for.
     folder = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     temporary = folder / path.name
+
+    def place() -> None:
+        with _explained(path):
+            os.replace(temporary, path)
+
     try:
-        tidy(path)
-        folder.mkdir(parents=True)
-        write(temporary)
-        # Flushed before the rename: otherwise a power cut may keep the new name and lose what it names.
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        yield temporary
-    except OSError as error:
-        raise cannot_write(path, error) from error
+        with _explained(path):
+            tidy(path)
+            folder.mkdir(parents=True)
+            write(temporary)
+            # Flushed before the rename: otherwise a power cut may keep the new name and lose what it names.
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        yield place
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # whether it goes changes nothing about `path`
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What goes wrong with a file inside is told in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

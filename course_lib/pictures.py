@@ -29,7 +29,7 @@ def as_float(x: Tensor, *, values: bool = True) -> Float[Tensor, "n 3 h w"]:
         raise TypeError(f"pictures must be uint8 in 0..255 or floats in [0, 1], got {x.dtype}: convert them to uint8")
     if values and x.numel() and not (x.amin() >= -SLACK and x.amax() <= 1 + SLACK):  # a NaN fails both comparisons
         if x.isnan().any():
-            raise ValueError("floats must lie in [0, 1], got values from nan to nan: look where the first NaN came from")
+            raise ValueError("floats must lie in [0, 1], got values from nan to nan: find where the first NaN arose")
         raise ValueError(f"floats must lie in [0, 1], got values from {x.amin().item():.3g} to {x.amax().item():.3g}: "
                          "divide by 255, and do not normalise, since encoders do that themselves")
     return x

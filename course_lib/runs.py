@@ -234,10 +234,12 @@ def held_out(method: Method, data: Dataset, batch_size: int, seed: int = 0) -> d
 
 
 def rounded(measures: Mapping[str, float], digits: int = 3) -> dict[str, float]:
+    """Measures as a result file holds them."""
     return {name: round(float(value), digits) for name, value in measures.items()}
 
 
 def as_json(result: Mapping[str, Any]) -> str:
+    """The text of a result file."""
     return json.dumps(result, indent=1, ensure_ascii=False) + "\n"
 
 

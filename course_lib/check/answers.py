@@ -200,6 +200,7 @@ def _line(error: BaseException) -> str:
 
 
 def parts(value: Any) -> Sequence:
+    """The values of an answer of several, or the one there is."""
     return value if isinstance(value, (tuple, list)) else [value]
 
 
@@ -217,6 +218,7 @@ def number(value: Any, what: str = "your answer") -> float:
 
 
 def as_number(value: Any, what: str) -> float:
+    """A number, finite or not. Raises Wrong for what is none."""
     try:
         return float(value.detach() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError):

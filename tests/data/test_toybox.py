@@ -275,14 +275,15 @@ def test_slices_of_clips_and_clips_on_a_device_are_clips(index, rows):
 
 def test_the_data_set_has_four_parts_that_fit():
     data = toybox.dataset(limit=200)
-    assert [len(part) for part in (data.pretrain, data.train, data.val, data.test)] == [200, 180, 20, 200]
-    assert torch.equal(data.pretrain.x, torch.cat([data.train.x, data.val.x]))
-    assert data.pretrain.y is None and data.pretrain.factors is None and data.pretrain.captions is None
+    assert [len(part) for part in (data.pretrain, data.train, data.val, data.test)] == [180, 180, 20, 200]
+    assert torch.equal(data.pretrain.x, data.train.x) and data.pretrain.captions == data.train.captions
+    assert data.pretrain.y is None and data.pretrain.factors is None and data.pretrain.masks is None
     for part in (data.train, data.val, data.test):
         assert part.y.bincount(minlength=10).tolist() == [len(part) // 10] * 10
         assert part.masks is not None and part.captions is not None
     seen = {row.numpy().tobytes() for row in data.pretrain.x}
-    assert not any(row.numpy().tobytes() in seen for row in data.test.x), "a test picture is a training picture"
+    for part in (data.val, data.test):
+        assert not any(row.numpy().tobytes() in seen for row in part.x), "a picture to be tried on was trained on"
 
 
 def test_numbers_of_training_pictures_test_pictures_and_clips_do_not_meet():
@@ -292,7 +293,35 @@ def test_numbers_of_training_pictures_test_pictures_and_clips_do_not_meet():
 
 def test_a_larger_limit_keeps_the_pictures_of_a_smaller_one():
     small, large = toybox.dataset(limit=50), toybox.dataset(limit=100)
-    assert torch.equal(small.pretrain.x, large.pretrain.x[:50]) and torch.equal(small.test.x, large.test.x[:50])
+    assert torch.equal(small.pretrain.x, large.pretrain.x[:45]) and torch.equal(small.test.x, large.test.x[:50])
+
+
+def test_clips_give_batches_of_their_own_and_hide_labels_that_nobody_needs():
+    films = toybox.clips(5, frames=2)
+    batch = films.batch(torch.tensor([3, 1]))
+    assert torch.equal(batch.x, films.x[[3, 1]]) and torch.equal(batch.y, films.y[[3, 1]])
+    assert batch.index.tolist() == [3, 1] and batch.captions is None
+    hidden = films.only({"clips"})
+    assert hidden.y is None and hidden.batch(torch.tensor([0])).y is None and torch.equal(hidden.masks, films.masks)
+    assert torch.equal(films.only({"clips", "labels"}).y, films.y) and hidden[1:].to("cpu").y is None
+    with pytest.raises(ValueError, match="captions are needed, and clips have none"):
+        films.only({"captions"})
+
+
+def test_what_a_method_sees_and_what_it_is_tried_on():
+    data = toybox.dataset(limit=200)
+    assert data.seen_by().y is None and data.seen_by().captions is None and len(data.seen_by()) == 180
+    assert torch.equal(data.seen_by({"labels"}).y, data.train.y)
+    assert data.seen_by({"captions"}).captions == data.train.captions and data.seen_by({"captions"}).y is None
+    tried = data.held_out({"labels", "captions"})
+    assert torch.equal(tried.x, data.val.x) and torch.equal(tried.y, data.val.y)
+    assert tried.captions == data.val.captions and data.held_out().y is None
+    seen, other = data.seen_by({"clips"}), data.held_out({"clips"})
+    assert len(seen) == 18 and len(other) == 2 and seen.y is None
+    assert not any(torch.equal(clip, film) for clip in other.x for film in seen.x)
+    for needs in ("labels", {"lables"}):
+        with pytest.raises(ValueError, match="needs must be a set with some of labels, captions, clips"):
+            data.seen_by(needs)
 
 
 def test_load_knows_the_toybox():
