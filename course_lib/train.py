@@ -280,7 +280,7 @@ def fingerprint(images: Examples) -> dict[str, str]:
 
 def describe(method: Method) -> dict[str, str]:
     """Every class, option and shape in a method, by its place: two methods that train alike have equal descriptions."""
-    found = {f"the shape of {name}": str(list(value.shape)) for name, value in method.state_dict().items()}
+    found = {}
     for place, module in method.named_modules():
         found[place or "method"] = type(module).__qualname__
         for name, value in vars(module).items():
@@ -291,7 +291,7 @@ def describe(method: Method) -> dict[str, str]:
                     found[f"{place}.{name}".lstrip(".")] = value.__qualname__
             elif is_plain(value):
                 found[f"{place}.{name}".lstrip(".")] = repr(value)
-    return found
+    return found | {f"the shape of {name}": str(list(value.shape)) for name, value in method.state_dict().items()}
 
 
 def is_plain(value: Any) -> bool:
@@ -318,7 +318,9 @@ def load_run(path, settings, method, opt, scaler, history) -> int:
     if path is None or not path.exists():
         return 0
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own advice, for the authors of strange files
+            state = dict(torch.load(path, map_location="cpu", weights_only=True))
         saved, step, threads = dict(state["settings"]), state["step"], state["threads"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
         what = f"{path} is not a whole saved run ({type(error).__name__})"

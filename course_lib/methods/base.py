@@ -68,8 +68,8 @@ class Method(nn.Module):
         """The encoder that suits this method, around a recipe's backbone."""
         return backbone
 
-    def loss(self, batch: Batch) -> Tensor | dict[str, Tensor]:
-        """A scalar, or a dict with `"loss"` and whatever else is worth plotting."""
+    def loss(self, batch: Batch) -> Tensor | dict[str, Tensor | float]:
+        """A scalar, or a dict with `"loss"` and whatever other numbers are worth plotting."""
         raise NotImplementedError(f"{type(self).__name__} has no loss yet: define loss(self, batch)")
 
     def view(self, x: Tensor) -> Float[Tensor, "n 3 s s"]:
@@ -98,12 +98,17 @@ class Method(nn.Module):
 
 
 def as_logs(out: Any, name: str) -> dict[str, Tensor]:
-    """What a loss returned, as a dict of scalar tensors with `"loss"`. Raises TypeError or ValueError for the rest."""
+    """What a loss returned, as a dict of scalar tensors with `"loss"`; the others may be plain numbers.
+
+    Raises TypeError or ValueError for the rest.
+    """
     logs = dict(out) if isinstance(out, Mapping) else {"loss": out}
     if "loss" not in logs:
         raise ValueError(f'{name}.loss returned a dict of {", ".join(map(str, logs)) or "nothing"}: '
                          'put the number that is minimised under "loss"')
     for key, value in logs.items():
+        if key != "loss" and isinstance(value, (int, float)):
+            logs[key] = value = torch.tensor(float(value))
         what = f"{name}.loss" if key == "loss" else f"{name}.loss's {key!r}"
         if not isinstance(value, Tensor):
             hint = "end the function with return" if value is None else "return the tensor that was computed"
