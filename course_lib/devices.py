@@ -72,8 +72,11 @@ def plain_modes(device: torch.device, *, grad: bool) -> Iterator[None]:
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """Weights of pictures' convolutions in the memory order that is fastest; those with other dimensions stay."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    """Weights of pictures' convolutions in the memory order that is fastest; those with other dimensions stay.
+
+    Buffers stay too: several processes can share those only as they lie in memory by default.
+    """
+    for p in module.parameters():
+        if p.ndim == 4:
+            p.data = p.data.contiguous(memory_format=torch.channels_last)
     return module

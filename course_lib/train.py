@@ -81,55 +81,55 @@ def fit(method: Method, images: Examples, *, epochs: float, batch_size: int = 25
                 "optimizer": optimizer, "warmup": warmup, "precision": str(dtype), "processes": world}
     resume = None if resume is None else Path(resume).expanduser()
     if resume is not None:
-        settings |= {"pictures": fingerprint(images), **describe(method)}
-
-    channels_last(method.to(device)).train()
-    images = images.to(device)
-    if world > 1 and device.type == "cuda":
-        method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-    model = DistributedDataParallel(method) if world > 1 else method
-    opt = build_optimizer(method, optimizer, lr, weight_decay, method.constant_lr)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    history = History()
-    start = load_run(resume, settings, method, opt, scaler, history)
-
-    pending: list[dict] = []
-    clock = saved = time.monotonic()
-    saved_step = start
-
-    def flush():
-        nonlocal clock
-        for log in pending:
-            log.update({k: v.item() for k, v in log.items() if isinstance(v, Tensor)})
-            check_finite(log, method)
-        history.logs += pending
-        pending.clear()
-        now = time.monotonic()
-        history.seconds, clock = history.seconds + now - clock, now
-
-    def train_step(step: int, index: Tensor) -> dict[str, float | Tensor]:
-        done = step / steps
-        torch.manual_seed(mix(seed, step, rank + 1))
-        augment.follow(method.views, done)
-        method.before_step(done)
-        rates = set_rates(opt, step, steps, lr, max(1, round(warmup * steps)))
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            out = model(images.batch(index))
-        # Autocast forgets its half-precision copies of the weights only where the outermost autocast ends, and that is
-        # around the whole loop: without this, every step would see the first step's weights.
-        torch.clear_autocast_cache()
-        opt.zero_grad(set_to_none=True)
-        scaler.scale(out["loss"]).backward()
-        scaler.unscale_(opt)
-        method.before_update(opt, done)
-        scaler.step(opt)
-        scaler.update()
-        method.after_step((step + 1) / steps)
-        return {"step": step, "epoch": (step + 1) / steps_per_epoch, "lr": rates,
-                **{k: v.detach() for k, v in out.items()}}
-
+        settings |= fingerprint(images) | describe(method)
     devices = range(torch.cuda.device_count()) if device.type == "cuda" else []
+    # From here on, since also weights that are moved inside another inference mode could not be trained afterwards.
     with plain_modes(device, grad=True), torch.random.fork_rng(devices):
+        channels_last(method.to(device)).train()
+        images = images.to(device)
+        if world > 1 and device.type == "cuda":
+            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        model = DistributedDataParallel(method) if world > 1 else method
+        opt = build_optimizer(method, optimizer, lr, weight_decay, method.constant_lr)
+        scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        history = History()
+        start = load_run(resume, settings, method, opt, scaler, history)
+
+        pending: list[dict] = []
+        clock = saved = time.monotonic()
+        saved_step = start
+
+        def flush():
+            nonlocal clock
+            for log in pending:
+                log.update({k: v.item() for k, v in log.items() if isinstance(v, Tensor)})
+                check_finite(log, method)
+            history.logs += pending
+            pending.clear()
+            now = time.monotonic()
+            history.seconds, clock = history.seconds + now - clock, now
+
+        def train_step(step: int, index: Tensor) -> dict[str, float | Tensor]:
+            done = step / steps
+            torch.manual_seed(mix(seed, step, rank + 1))
+            augment.follow(method.views, done)
+            method.before_step(done)
+            rate = set_rates(opt, step, steps, lr, max(1, round(warmup * steps)))
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                out = model(images.batch(index))
+            # Inside another autocast, as here, leaving does not forget the weights that were cast, and they now change.
+            torch.clear_autocast_cache()
+            check_gradient(out["loss"], method)
+            opt.zero_grad(set_to_none=True)
+            scaler.scale(out["loss"]).backward()
+            scaler.unscale_(opt)
+            method.before_update(opt, done)
+            scaler.step(opt)
+            scaler.update()
+            method.after_step((step + 1) / steps)
+            return {"step": step, "epoch": (step + 1) / steps_per_epoch, "lr": rate,
+                    **{k: v.detach() for k, v in out.items()}}
+
         bar = progress.bar(total=steps, initial=start, desc=type(method).__name__, quiet=rank > 0)
         try:
             for step in range(start, steps):
@@ -148,32 +148,37 @@ def fit(method: Method, images: Examples, *, epochs: float, batch_size: int = 25
                     share_buffers(method, world)
                 if last or due:
                     check_weights(method)
-                if due and rank == 0:
-                    save_run(resume, settings, step + 1, method, opt, scaler, history)
+                if due:
+                    if rank == 0:
+                        save_run(resume, settings, step + 1, method, opt, scaler, history)
                     saved, saved_step = time.monotonic(), step + 1
                 if epoch_ends:
                     for callback in callbacks:
                         callback(method, history)
                 bar.update()
         except KeyboardInterrupt:
-            if resume is not None and saved_step:
+            if rank == 0 and resume is not None and saved_step:
                 progress.say(f"stopped: {resume} holds the run up to step {saved_step} of {steps}, and the same call "
                              "goes on from there")
             raise
         finally:
             bar.close()
-    augment.follow(method.views, 1.0)
+            augment.follow(method.views, 1.0)
     return history
 
 
 def check_images(method: Method, images: Any) -> Examples:
     """The pictures with what the method needs and nothing else.
 
-    Raises TypeError for what is no pictures, or a method that is none, ValueError where something needed is missing.
+    Raises TypeError for what is no pictures, or a method that is none, ValueError where something needed is missing or
+    the method cannot be trained.
     """
     if not isinstance(method, Method):
         raise TypeError(f"fit trains a Method, got {type(method).__name__}: give cl.methods.SimCLR(encoder), or a "
                         "subclass of cl.Method of your own")
+    if any(tensor.is_inference() for tensor in (*method.parameters(), *method.buffers())):
+        raise ValueError(f"{type(method).__name__} was built inside torch.inference_mode, and such weights cannot be "
+                         "trained: build it outside")
     if not all(hasattr(images, name) for name in ("only", "batch", "to")):
         hint = {Dataset: "give one part of it, data.pretrain", Tensor: "wrap it, cl.Images(x)"}.get(
             type(images), "give data.pretrain of a loaded data set")
@@ -236,12 +241,23 @@ def check_finite(log: dict[str, float], method: Method) -> None:
             "near zero, a logarithm or a division of zero in the loss, or pictures that are not in [0, 1].")
 
 
+def check_gradient(loss: Tensor, method: Method) -> None:
+    """Raise ValueError for a loss that no weight can lower."""
+    if not loss.requires_grad:
+        raise ValueError(f"{type(method).__name__}.loss does not depend on any weight that is trained: look for a "
+                         "detach(), a no_grad or an item() on the way, and for weights that are all frozen")
+
+
 def check_weights(module: nn.Module) -> None:
-    """Raise FloatingPointError where a weight or a buffer is NaN or infinite: a loss shows that one step too late."""
-    for name, value in module.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise FloatingPointError(f"{type(module).__name__}: {name} is not finite after the last step, so nothing "
-                                     "is saved. The learning rate is probably too high: try a third of it")
+    """Raise FloatingPointError where a weight is NaN or infinite or a buffer NaN: a loss shows that a step too late.
+
+    A buffer may be infinite by right, as a mask for attention is.
+    """
+    broken = [name for name, p in module.named_parameters() if not p.isfinite().all()]
+    broken += [name for name, b in module.named_buffers() if b.isnan().any()]
+    if broken:
+        raise FloatingPointError(f"{type(module).__name__}: {broken[0]} is not finite after the last step, so nothing "
+                                 "is saved. The learning rate is probably too high: try a third of it")
 
 
 def share_buffers(method: Method, world: int) -> None:
@@ -251,20 +267,20 @@ def share_buffers(method: Method, world: int) -> None:
             dist.broadcast(buffer, 0)
 
 
-def fingerprint(images: Examples) -> str:
-    """A hash of pictures, labels and captions: another data set of the same size has another one."""
-    digest = hashlib.sha256()
-    for name in ("x", "y"):
-        if isinstance(tensor := getattr(images, name, None), Tensor):
-            digest.update(f"{name} {list(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().numpy())
-    digest.update("\n".join(getattr(images, "captions", None) or ()).encode())
-    return digest.hexdigest()
+def fingerprint(images: Examples) -> dict[str, str]:
+    """A short hash each of pictures, labels and captions: another data set of the same size has other ones."""
+    parts = {}
+    for name, tensor in {"pictures": getattr(images, "x", None), "labels": getattr(images, "y", None)}.items():
+        if isinstance(tensor, Tensor):
+            parts[name] = str(list(tensor.shape)).encode() + tensor.cpu().numpy().tobytes()
+    if captions := getattr(images, "captions", None):
+        parts["captions"] = "\n".join(captions).encode()
+    return {name: hashlib.sha256(part).hexdigest()[:12] for name, part in parts.items()}
 
 
 def describe(method: Method) -> dict[str, str]:
     """Every class, option and shape in a method, by its place: two methods that train alike have equal descriptions."""
-    found = {f"the shape of {name}": str(list(value.shape)) for name, value in method.state_dict().items()}
+    found = {}
     for place, module in method.named_modules():
         found[place or "method"] = type(module).__qualname__
         for name, value in vars(module).items():
@@ -275,7 +291,7 @@ def describe(method: Method) -> dict[str, str]:
                     found[f"{place}.{name}".lstrip(".")] = value.__qualname__
             elif is_plain(value):
                 found[f"{place}.{name}".lstrip(".")] = repr(value)
-    return found
+    return found | {f"the shape of {name}": str(list(value.shape)) for name, value in method.state_dict().items()}
 
 
 def is_plain(value: Any) -> bool:
@@ -302,9 +318,11 @@ def load_run(path, settings, method, opt, scaler, history) -> int:
     if path is None or not path.exists():
         return 0
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        saved, step, threads = state["settings"], state["step"], state["threads"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own advice, for the authors of strange files
+            state = dict(torch.load(path, map_location="cpu", weights_only=True))
+        saved, step, threads = dict(state["settings"]), state["step"], state["threads"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
         what = f"{path} is not a whole saved run ({type(error).__name__})"
         raise ValueError(f"{what}: delete it to begin anew") from error
     if differ := [k for k in {**saved, **settings} if settings.get(k) != saved.get(k)]:

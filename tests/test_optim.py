@@ -69,3 +69,18 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
 def test_short_trainings_have_rates_too(steps, warmup):
     rates = [learning_rate(s, steps, 1.0, warmup) for s in range(steps)]
     assert all(0 < r <= 1 for r in rates) and max(rates) == 1
+
+
+def test_named_submodules_have_groups_of_their_own_that_ask_for_a_constant_rate():
+    net = nn.ModuleDict({"body": nn.Linear(3, 4), "predictor": nn.Sequential(nn.Linear(4, 2))})
+    groups = parameter_groups(net, 0.1, ["predictor"])
+    found = [([tuple(p.shape) for p in g["params"]], g["weight_decay"], g["constant_lr"]) for g in groups]
+    assert found == [([(4, 3)], 0.1, False), ([(4,)], 0.0, False), ([(2, 4)], 0.1, True), ([(2,)], 0.0, True)]
+    assert [g["constant_lr"] for g in parameter_groups(net, 0.1)] == [False, False]
+    inner = parameter_groups(net, 0.1, ["predictor.0"])
+    assert [len(g["params"]) for g in inner] == [1, 1, 1, 1]
+
+
+def test_a_constant_rate_for_nothing_is_one_sentence():
+    with pytest.raises(ValueError, match=r"constant_lr names 'predictr', and Linear has no such submodule: give the name"):
+        parameter_groups(nn.Linear(2, 2), 0.1, ["predictr"])

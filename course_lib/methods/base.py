@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.data.types import Batch, Images
@@ -27,7 +28,10 @@ class Method(nn.Module):
     not_shipped: beginnings of names in `state_dict()` that a checkpoint can do without, such as `("bank.",)`.
 
     Whatever it remembers from step to step (a teacher, a queue, a centre) is a module or a buffer, so that it is in
-    `state_dict()` and a run resumes exactly.
+    `state_dict()` and a run resumes exactly. Numbers, words and lists of them that are plain attributes count as its
+    options: `fit` resumes no run that was begun with others.
+
+    Raises TypeError for an encoder that is no module or has no `dim`.
     """
 
     needs: frozenset[str] = frozenset()
@@ -38,6 +42,13 @@ class Method(nn.Module):
 
     def __init__(self, encoder: nn.Module, views: nn.Module):
         super().__init__()
+        if not isinstance(encoder, nn.Module):
+            raise TypeError(f"{type(self).__name__} needs an encoder, got {encoder!r}: give cl.nets.convnet(), or a "
+                            "module of your own")
+        if not hasattr(encoder, "dim"):
+            raise TypeError(f"an encoder has a `dim`, the length of the vector that it gives for a picture, and this "
+                            f"{type(encoder).__name__} has none: set encoder.dim (and where a classifier ends it, as "
+                            "in torchvision's ResNet, first encoder.fc = nn.Identity())")
         self.encoder, self.views = encoder, views
 
     @classmethod
@@ -57,9 +68,18 @@ class Method(nn.Module):
         """The encoder that suits this method, around a recipe's backbone."""
         return backbone
 
-    def loss(self, batch: Batch) -> Tensor | dict[str, Tensor]:
-        """A scalar, or a dict with `"loss"` and whatever else is worth plotting."""
+    def loss(self, batch: Batch) -> Tensor | dict[str, Tensor | float]:
+        """A scalar, or a dict with `"loss"` and whatever other numbers are worth plotting."""
         raise NotImplementedError(f"{type(self).__name__} has no loss yet: define loss(self, batch)")
+
+    def view(self, x: Tensor) -> Float[Tensor, "n 3 s s"]:
+        """One random view of each picture. Raises TypeError where `views` makes several at a time, as multi-crop does.
+        """
+        view = self.views(x)
+        if not isinstance(view, Tensor):
+            raise TypeError(f"{type(self).__name__} takes one view of each picture at a time, and its views gave a "
+                            f"{type(view).__name__} of {len(view)}: give it views=augment.simclr(), or other `Views`")
+        return view
 
     def before_step(self, progress: float) -> None:
         """Called before each step, with the share of the training that is done, in [0, 1)."""
@@ -78,15 +98,20 @@ class Method(nn.Module):
 
 
 def as_logs(out: Any, name: str) -> dict[str, Tensor]:
-    """What a loss returned, as a dict of scalar tensors with `"loss"`. Raises TypeError or ValueError for the rest."""
+    """What a loss returned, as a dict of scalar tensors with `"loss"`; the others may be plain numbers.
+
+    Raises TypeError or ValueError for the rest.
+    """
     logs = dict(out) if isinstance(out, Mapping) else {"loss": out}
     if "loss" not in logs:
         raise ValueError(f'{name}.loss returned a dict of {", ".join(map(str, logs)) or "nothing"}: '
                          'put the number that is minimised under "loss"')
     for key, value in logs.items():
+        if key != "loss" and isinstance(value, (int, float)):
+            logs[key] = value = torch.tensor(float(value))
         what = f"{name}.loss" if key == "loss" else f"{name}.loss's {key!r}"
         if not isinstance(value, Tensor):
-            hint = "end the function with return" if value is None else "return a tensor, so that gradients flow"
+            hint = "end the function with return" if value is None else "return the tensor that was computed"
             raise TypeError(f"{what} must be a tensor with one number, got {type(value).__name__}: {hint}")
         if value.ndim:
             raise ValueError(f"{what} must be one number, got a tensor of shape {list(value.shape)}: "

@@ -14,6 +14,7 @@ class Supervised(Method):
     """Cross-entropy with the labels; not self-supervised, but what every method is measured against."""
 
     needs = frozenset({"labels"})
+    objective = staticmethod(F.cross_entropy)  # the loss of logits and labels: a subclass may name another
 
     def __init__(self, encoder: nn.Module, *, classes: int = 10, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
@@ -24,5 +25,5 @@ class Supervised(Method):
         return super().build(encoder, images, classes=len(images.classes), **options)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.classifier(self.encoder(self.views(batch.x))).float()
-        return {"loss": F.cross_entropy(logits, batch.y), "accuracy": (logits.argmax(1) == batch.y).float().mean()}
+        logits = self.classifier(self.encoder(self.view(batch.x))).float()
+        return {"loss": self.objective(logits, batch.y), "accuracy": (logits.argmax(1) == batch.y).float().mean()}

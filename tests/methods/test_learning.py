@@ -11,6 +11,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from reference.outside import SmallDINO, SmallQueue
 from torch import nn
 
 import course_lib as cl
@@ -58,6 +59,17 @@ def test_two_views_of_a_picture_come_together_and_two_pictures_do_not(name, head
     train(method, data.pretrain, epochs=5)
     after = separation(network, held_out)
     assert after > before + margin, f"views of a picture stand out by {before:.2f} deviations before, {after:.2f} after"
+
+
+@pytest.mark.parametrize("build", [
+    lambda: SmallQueue(tiny_convnet(), size=256, views=augment.simclr()),
+    lambda: SmallDINO(tiny_convnet(), outputs=64, views=augment.multicrop(32, 16, locals_=2)),
+])
+def test_methods_from_outside_learn_too(build, data, held_out):
+    method = build()
+    before = separation(method.encoder.eval(), held_out)
+    after = separation(train(method, data.pretrain, epochs=5).encoder, held_out)
+    assert after > before + 0.05, f"views of a picture stand out by {before:.2f} deviations before, {after:.2f} after"
 
 
 def test_supervised_learns_the_classes(data, held_out):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
 import torch
 
 import course_lib as cl
-from course_lib import methods
+from course_lib import augment, methods
 from course_lib.data import toybox
 from course_lib.data.types import Images
 from course_lib.methods import MAE, Batch, Method
 from course_lib.methods.pretext.colorization import Lightness
 from course_lib.methods.pretext.split_brain import SplitEncoder
-from course_lib.nets import convnet, vit
+from course_lib.nets import Decoder, Enlarged, convnet, vit
 
 NAMES = sorted(name for name in methods.__all__ if name not in ("Method", "Batch"))
 
@@ -28,9 +29,9 @@ def encoder(name):
     return Lightness(convnet((8, 12), 16)) if name in ("Colorizer", "VideoColorizer") else convnet((8, 12), 16)
 
 
-def build(name, seed=0):
+def build(name, seed=0, **options):
     torch.manual_seed(seed)
-    return getattr(methods, name)(encoder(name))
+    return getattr(methods, name)(encoder(name), **options)
 
 
 def batch(name="", n=6):
@@ -156,3 +157,195 @@ def test_a_method_without_a_loss_says_so():
 
 def test_a_batch_knows_its_length():
     assert len(batch(n=5)) == 5
+
+
+# --- every option reaches the loss ------------------------------------------------------------------------------------
+
+# Method -> option -> another value than the default. Encoder and views are tried apart.
+OPTIONS = {
+    "Autoencoder": {"decoder": lambda: Decoder(16, 32, width=16)},
+    "BYOL": {"hidden": 24, "dim": 12, "momentum": 0.5},
+    "Colorizer": {"target": "regression", "grid": 40, "uniform": 1.0},
+    "ContextEncoder": {"mask": "center", "adversarial": 0.5},
+    "DenoisingAutoencoder": {"decoder": lambda: Decoder(16, 32, width=16), "noise": 0.6, "kind": "masking"},
+    "Jigsaw": {"permutations": 16, "tile": 10, "jitter": 0, "normalize": False, "puzzles": 2},
+    "MAE": {"mask_ratio": 0.5, "norm_pix_loss": False, "width": 32, "depth": 1, "heads": 2},
+    "RelativePatch": {"patch": 10, "jitter": 0, "gap": False, "drop_color": False},
+    "RotNet": {},
+    "SimCLR": {"dim": 16, "temperature": 0.1, "projector": "linear"},
+    "SplitBrain": {"grid": 40, "uniform": 1.0, "levels": 5},
+    "Supervised": {"classes": 12},
+    "VICReg": {"dim": 24, "invariance": 1.0, "variance": 1.0, "covariance": 2.0},
+    "VideoColorizer": {"dim": 8, "references": 2, "temperature": 0.5, "grid": 20.0},
+}
+
+
+def training(name, **options):
+    """Every loss of three steps with the same draws, and the weights afterwards, the teacher's too."""
+    method = build(name, **{key: value() if callable(value) else value for key, value in options.items()})
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
+    losses = []
+    for step in range(3):
+        loss = outputs(method, batch(name), seed=step)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        method.after_step((step + 1) / 4)
+        losses.append(loss.item())
+    return losses, {key: value.clone() for key, value in method.state_dict().items()}
+
+
+def test_the_table_of_options_is_complete():
+    for name in NAMES:
+        named = set(inspect.signature(getattr(methods, name)).parameters) - {"encoder", "views"}
+        assert named == set(OPTIONS[name]), f"{name} has the options {named}: give each another value in OPTIONS"
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
+def test_every_option_reaches_the_loss(name, option):
+    losses, state = training(name)
+    others, other = training(name, **{option: OPTIONS[name][option]})
+    assert all(map(math.isfinite, others))
+    # A teacher's momentum shows in the loss of the second step; whatever else is built or drawn shows in the first.
+    first = 1 if option == "momentum" else 0
+    assert losses[first] != others[first] and losses[-1] != others[-1], f"{name} does not heed {option}"
+    assert losses[:first] == others[:first]
+    shapes = [{key: value.shape for key, value in s.items()} for s in (state, other)]
+    assert shapes[0] != shapes[1] or any(not torch.equal(state[key], other[key]) for key in state)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"VideoColorizer"}))
+def test_every_method_sees_its_views_and_nothing_else(name):
+    """Other views, another loss; and what they make black cannot be told apart."""
+    size = 36 if name in ("Jigsaw", "RelativePatch") else 32
+
+    class Black(torch.nn.Module):
+        calls = 0
+
+        def __init__(self):
+            super().__init__()
+            self.size = size
+
+        def forward(self, x):
+            self.calls += 1
+            return torch.zeros(len(x), 3, size, size)
+
+    same = augment.none(size)
+    assert outputs(build(name, views=same), batch(name))["loss"] != outputs(build(name), batch(name))["loss"]
+    black = Black()
+    method, x = build(name, views=black), batch(name)
+    dark = Batch(255 - x.x, x.index, x.y)
+    assert outputs(method.eval(), x)["loss"] == outputs(method, dark)["loss"]
+    assert black.calls == 2 * (2 if name in ("BYOL", "SimCLR", "VICReg") else 1)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"VideoColorizer"}))
+def test_views_of_several_sizes_are_one_sentence(name):
+    with pytest.raises(TypeError, match=r"one view of each picture .*a list of 6: give it|has no `size`: give"):
+        build(name, views=augment.multicrop()).loss(batch(name))
+
+
+@pytest.mark.parametrize(("name", "option", "value", "message"), [
+    ("BYOL", "momentum", 2, r"momentum .* must lie in \[0, 1\], got 2: 0\.99 is usual"),
+    ("BYOL", "momentum", -0.1, r"must lie in \[0, 1\], got -0\.1"),
+    ("BYOL", "momentum", math.nan, r"must lie in \[0, 1\], got nan"),
+    ("Colorizer", "target", "mean", "target must be 'bins' or 'regression', got 'mean'"),
+    ("ContextEncoder", "mask", "left", "mask must be 'center' or 'blocks', got 'left'"),
+    ("ContextEncoder", "adversarial", 1, r"must lie in \[0, 1\), got 1"),
+])
+def test_options_that_cannot_be_are_one_sentence(name, option, value, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, **{option: value})
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_numbers_of_the_pictures_may_be_unknown(name):
+    whole = batch(name)
+    unknown = outputs(build(name), Batch(whole.x, None, whole.y))
+    assert unknown["loss"] == outputs(build(name), whole)["loss"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_objective_is_the_loss(name):
+    """The one line to override: nothing else of the loss has to be written again."""
+
+    class Other(getattr(methods, name)):
+        def objective(self, first, *rest):
+            assert first.requires_grad
+            return 0 * first.sum() + 7
+
+    options = {"adversarial": 0.0} if name == "ContextEncoder" else {}  # there the adversary's loss comes on top
+    torch.manual_seed(0)
+    out = outputs(Other(encoder(name), **options), batch(name))
+    assert out["loss"] == (14 if name == "SplitBrain" else 7)  # two halves, each with its own
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_built_for_pictures_and_can_be_built_again_without(name):
+    kind, options = getattr(methods, name), {k: v for k, v in OPTIONS[name].items() if k not in ("decoder", "classes")}
+    images = Images(batch().x, batch().y, tuple("abcdefghijkl"))
+    torch.manual_seed(0)
+    method = kind.build(encoder(name), images, **options)
+    assert method.built_with == options | ({"classes": 12} if name == "Supervised" else {})
+    again = kind(encoder(name), **method.built_with)
+    again.load_state_dict(method.state_dict())
+    assert outputs(method, batch(name))["loss"] == outputs(again, batch(name))["loss"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_around_a_backbone_it_has_the_encoder_that_suits_it(name):
+    kind, backbone = getattr(methods, name), vit(dim=16, depth=1, heads=2) if name == "MAE" else convnet((8, 16), 32)
+    wrapped = kind.default_encoder(backbone)
+    wanted = {"Jigsaw": Enlarged, "RelativePatch": Enlarged, "Colorizer": Lightness, "VideoColorizer": Lightness,
+              "SplitBrain": SplitEncoder}.get(name, type(backbone))
+    assert type(wrapped) is wanted and wrapped.dim == backbone.dim
+    assert outputs(kind(wrapped), batch(name))["loss"].isfinite()
+
+
+def test_what_each_method_needs():
+    needs = {name: getattr(methods, name).needs for name in NAMES}
+    assert all(type(value) is frozenset for value in needs.values())
+    assert {name: set(value) for name, value in needs.items() if value} == {
+        "Supervised": {"labels"}, "VideoColorizer": {"clips"}}
+
+
+class Marks(torch.nn.Module):
+    """Views that can be told apart: the first call gives one shade of grey for each picture, the second another."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        shade = torch.linspace(0.1, 0.4, len(x))[:, None, None, None] + (0.5 if self.calls % 2 == 0 else 0.0)
+        return shade.expand(-1, 3, 16, 16) * torch.tensor([1.0, 0.9, 0.7])[:, None, None]
+
+
+@pytest.mark.parametrize("name", ["SimCLR", "VICReg"])
+def test_the_objective_gets_one_view_and_then_the_other(name):
+    method, marks, seen = build(name, views=Marks()).eval(), Marks(), []
+    method.objective = lambda *z: seen.extend(z) or z[0].sum()
+    method.loss(batch(n=4))
+    head = method.projector if name == "SimCLR" else method.expander
+    for z in seen:
+        torch.testing.assert_close(z, head(method.encoder(marks(torch.zeros(4)))))
+    assert len(seen) == 2 and not torch.allclose(*seen)
+
+
+def test_byols_student_and_teacher_see_both_views_each_in_its_place():
+    method, marks, seen = build("BYOL", views=Marks()).eval(), Marks(), []
+    method.objective = lambda *given: seen.extend(given) or given[0].sum()
+    with torch.no_grad():
+        for p in method.teacher.parameters():
+            p.mul_(1.1)  # so that it can be told from the student
+    method.loss(batch(n=4))
+    v1, v2 = marks(torch.zeros(4)), marks(torch.zeros(4))
+    wanted = [method.predictor(method.student(v1)), method.predictor(method.student(v2)),
+              method.teacher(v1), method.teacher(v2)]
+    for name, found, right in zip(("p1", "p2", "z1", "z2"), seen, wanted, strict=True):
+        torch.testing.assert_close(found, right, msg=f"{name} is not what it should be")
+    assert all(not torch.allclose(a, b) for i, a in enumerate(seen) for b in seen[:i])

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
-import torch.distributed as dist
+from reference.processes import ROOT, run_processes
+from reference.small import Flat, Flips
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from course_lib.methods import Batch, SimCLR, VICReg
 from course_lib.parts import gather
 
 WORLD, ROWS = 2, 6  # processes, pictures in each
 
+# What each process does: everything it finds goes to a file.
+WORK = f"""
+import sys
+sys.path[:0] = [{str(ROOT / "tests")!r}]
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from course_lib.parts import gather
+from parts.test_gather import ROWS, build, pictures, rows, step
 
-class Flips(nn.Module):
-    """Two views without chance: the picture, then its mirror image, in turn."""
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+mine = slice(rank * ROWS, (rank + 1) * ROWS)
+found = {{}}
+for name in ("simclr", "vicreg"):
+    method = build(name)
+    found[name] = step(method, pictures()[mine], DistributedDataParallel(method))
 
-    def __init__(self):
-        super().__init__()
-        self.turns = itertools.cycle((1, -1))
-
-    def forward(self, x):
-        return x if next(self.turns) == 1 else x.flip(3)
-
-
-class Flat(nn.Module):
-    """A linear encoder: BatchNorm would see half of the batch in each process, which is not what is tested here."""
-
-    dim = 5
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(3 * 16, self.dim)
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
+a = rows(mine).clone().requires_grad_()
+b = rows(mine).mT.contiguous().mT.requires_grad_()  # columns first in memory
+total = gather(a) + gather(b)  # autograd hands both the very same tensor of gradients
+(total * rows(slice(None))).sum().backward()
+found["index"] = gather(torch.arange(ROWS) + 100 * rank)
+found["booleans"] = gather(torch.arange(ROWS).view(ROWS, 1) > rank)
+found["gathered"], found["grad a"], found["grad b"] = total.detach(), a.grad, b.grad
+torch.save(found, f"{{sys.argv[1]}}/{{rank}}.pt")
+"""
 
 
 def build(name):
@@ -56,8 +58,7 @@ def pictures():
 
 def step(method, x, model=None):
     """The loss of one step and the gradient of every weight."""
-    out = (model or method)(Batch(x, torch.arange(len(x))))
-    loss = out["loss"] if isinstance(out, dict) else out
+    loss = (model or method)(Batch(x))["loss"]
     loss.backward()
     return [loss.detach(), *(p.grad for p in method.parameters())]
 
@@ -67,33 +68,12 @@ def rows(z):
     return torch.arange(1.0, WORLD * ROWS * 3 + 1, dtype=torch.float64).view(WORLD * ROWS, 3)[z]
 
 
-def work(rank, folder):
-    """One of the processes: everything it finds goes to a file."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
-    mine = slice(rank * ROWS, (rank + 1) * ROWS)
-    found = {}
-    for name in ("simclr", "vicreg"):
-        method = build(name)
-        found[name] = step(method, pictures()[mine], DistributedDataParallel(method))
-
-    a = rows(mine).clone().requires_grad_()
-    b = rows(mine).mT.contiguous().mT.requires_grad_()  # columns first in memory
-    total = gather(a) + gather(b)  # autograd hands both the very same tensor of gradients
-    (total * rows(slice(None))).sum().backward()
-    found["index"] = gather(torch.arange(ROWS) + 100 * rank)
-    found["booleans"] = gather(torch.arange(ROWS).view(ROWS, 1) > rank)
-    found["gathered"], found["grad a"], found["grad b"] = total.detach(), a.grad, b.grad
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What each of the two processes found."""
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=WORLD)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+    run_processes(WORK, [folder], WORLD)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
 def test_alone_gather_is_the_tensor_itself():

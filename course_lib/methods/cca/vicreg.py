@@ -48,5 +48,5 @@ class VICReg(Method):
         return vicreg_loss(z1, z2, **self.weights)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        z1, z2 = (gather(self.expander(self.encoder(self.views(batch.x)))) for _ in range(2))
+        z1, z2 = (gather(self.expander(self.encoder(self.view(batch.x)))) for _ in range(2))
         return self.objective(z1, z2)

@@ -53,5 +53,5 @@ class SimCLR(Method):
         return nt_xent(z1, z2, self.temperature)
 
     def loss(self, batch: Batch) -> Tensor:
-        z1, z2 = (gather(self.projector(self.encoder(self.views(batch.x)))) for _ in range(2))
+        z1, z2 = (gather(self.projector(self.encoder(self.view(batch.x)))) for _ in range(2))
         return self.objective(z1, z2)

@@ -56,7 +56,7 @@ class BYOL(Method):
         return byol_loss(p1, p2, z1, z2)
 
     def loss(self, batch: Batch) -> Tensor:
-        v1, v2 = self.views(batch.x), self.views(batch.x)
+        v1, v2 = self.view(batch.x), self.view(batch.x)
         p1, p2 = (self.predictor(self.projector(self.encoder(v))) for v in (v1, v2))
         with torch.no_grad():
             z1, z2 = self.teacher(v1), self.teacher(v2)

@@ -72,7 +72,7 @@ class MAE(Method):
         return self.decode(self.encoder.tokens(x, keep), restore), hidden
 
     def loss(self, batch: Batch) -> Tensor:
-        x = self.views(batch.x)
+        x = self.view(batch.x)
         target = patchify(x, self.encoder.patch)
         if self.norm_pix_loss:
             target = normalize_patches(target)

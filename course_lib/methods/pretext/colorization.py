@@ -19,14 +19,22 @@ SCALE = 50  # the unit in which a regression predicts ab: targets are then about
 
 def color_bins(grid: float = 20) -> Float[Tensor, "q 2"]:
     """Centres (a, b) of the squares of side `grid` in which sRGB has a colour (section 2.1): 75 for a side of 20."""
-    colors = torch.cartesian_prod(*[torch.linspace(0, 1, 33, dtype=torch.float64)] * 3).T.reshape(1, 3, -1, 1)
-    return (rgb_to_lab(colors)[0, 1:, :, 0].T / grid).round().unique(dim=0).float() * grid
+    levels = torch.linspace(0, 1, 33, dtype=torch.float64)
+    colors = torch.cartesian_prod(levels, levels, levels)  # 35,937 of them, [K, 3]
+    picture = colors.T[None, :, :, None]  # one column of pixels, [1, 3, K, 1]
+    ab = rgb_to_lab(picture)[0, 1:, :, 0].T
+    squares = (ab / grid).round().unique(dim=0)
+    return squares.float() * grid
 
 
 @full_precision
 def nearest_bin(values: Float[Tensor, "n c h w"], bins: Float[Tensor, "q c"]) -> Int64[Tensor, "n h w"]:
-    """Which bin lies nearest to the values v at each place: the least of |b|² / 2 − v · b, as of |v − b|."""
-    return (bins.square().sum(1) / 2 - values.permute(0, 2, 3, 1) @ bins.mT).argmin(3)
+    """Which bin lies nearest to the values at each place.
+
+    Half of |v − b|² is |v|² / 2 + |b|² / 2 − v · b, whose first term is the same for every bin b.
+    """
+    products = values.permute(0, 2, 3, 1) @ bins.mT  # [N, H, W, Q]
+    return (bins.square().sum(1) / 2 - products).argmin(3)
 
 
 def rebalance(share: Float[Tensor, " q"], uniform: float = 0.5) -> Float[Tensor, " q"]:
@@ -40,9 +48,10 @@ def rebalance(share: Float[Tensor, " q"], uniform: float = 0.5) -> Float[Tensor,
 @full_precision
 def bin_loss(logits: Float[Tensor, "n q h w"], target: Int64[Tensor, "n h w"], uniform=0.5) -> Float[Tensor, ""]:
     """Cross-entropy with the nearest bin, rebalanced by the shares in this batch, mean over places (equation 2)."""
-    rows, target = logits.permute(0, 2, 3, 1).flatten(0, 2), target.flatten()  # rows are faster
+    rows, target = logits.permute(0, 2, 3, 1).flatten(0, 2), target.flatten()  # one row a place is faster
     share = torch.bincount(target, minlength=rows.shape[1]).to(rows.dtype) / len(target)
-    return (rebalance(share, uniform)[target] * F.cross_entropy(rows, target, reduction="none")).mean()
+    weights = rebalance(share, uniform)[target]
+    return (weights * F.cross_entropy(rows, target, reduction="none")).mean()
 
 
 @full_precision
@@ -112,16 +121,20 @@ class Colorizer(Method):
         """Logits of the bins, or ab in units of SCALE, from the grey picture alone, whatever the encoder."""
         return self.painter(self.encoder.maps(without_color(self.encoder, x)))
 
+    def objective(self, output: Float[Tensor, "n k p q"], ab: Float[Tensor, "n 2 p q"],
+                  right: Int64[Tensor, "n p q"]) -> Float[Tensor, ""]:
+        """The loss of what `predict` gave, for the true colours and their bins: the method to override for another."""
+        if self.target == "bins":
+            return bin_loss(output, right, self.uniform)
+        return reconstruction_loss(output, ab / SCALE)
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        x = self.views(batch.x)
+        x = self.view(batch.x)
         output = self.predict(x)
         ab = F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], output.shape[2:])
         right = nearest_bin(ab, self.bins)
-        if self.target == "bins":
-            loss, guess = bin_loss(output, right, self.uniform), output.argmax(1)
-        else:
-            loss, guess = reconstruction_loss(output, ab / SCALE), nearest_bin(SCALE * output, self.bins)
-        return {"loss": loss, "accuracy": (guess == right).float().mean()}
+        guess = output.argmax(1) if self.target == "bins" else nearest_bin(SCALE * output, self.bins)
+        return {"loss": self.objective(output, ab, right), "accuracy": (guess == right).float().mean()}
 
     def distribution(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k p q"]:
         """How likely each of `bins` is at each place."""
@@ -131,6 +144,11 @@ class Colorizer(Method):
 
     def colorize(self, x: Float[Tensor, "n 3 h w"], temperature: float = 0.38) -> Float[Tensor, "n 3 h w"]:
         """The pictures in colours of the network's own; nothing but their L is read."""
-        ab = self.predict(x)
-        ab = annealed_mean(ab, self.bins, temperature) if self.target == "bins" else SCALE * ab.float()
-        return lab_to_rgb(torch.cat([rgb_to_lab(x)[:, :1], F.interpolate(ab, x.shape[2:], mode="bilinear")], 1))
+        output = self.predict(x)
+        if self.target == "bins":
+            ab = annealed_mean(output, self.bins, temperature)
+        else:
+            ab = SCALE * output.float()
+        lightness = rgb_to_lab(x)[:, :1]
+        ab = F.interpolate(ab, x.shape[2:], mode="bilinear")
+        return lab_to_rgb(torch.cat([lightness, ab], 1))

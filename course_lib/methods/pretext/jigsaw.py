@@ -97,7 +97,7 @@ class Jigsaw(Method):
 
     def tiles(self, x: Tensor) -> Float[Tensor, "n 9 3 s s"]:
         """What the encoder sees of each picture: nine tiles, still in reading order."""
-        tiles = grid_crops(self.views(x), self.tile, jitter=self.jitter)
+        tiles = grid_crops(self.view(x), self.tile, jitter=self.jitter)
         return normalize_tiles(tiles) if self.normalize else tiles
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ class RelativePatch(Method):
     def patches(self, x: Tensor) -> Float[Tensor, "n 9 3 s s"]:
         """What the encoder sees of each picture: nine patches in reading order."""
         layout = {"jitter": self.jitter} if self.gap else {"cell": self.patch}
-        patches = grid_crops(self.views(x), self.patch, **layout)
+        patches = grid_crops(self.view(x), self.patch, **layout)
         return drop_channels(patches) if self.drop_color else patches
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

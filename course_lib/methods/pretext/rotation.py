@@ -43,6 +43,6 @@ class RotNet(Method):
         self.classifier = nn.Linear(encoder.dim, 4)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        x, rotation = rotate4(self.views(batch.x))
+        x, rotation = rotate4(self.view(batch.x))
         logits = self.classifier(self.encoder(x))
         return {"loss": self.objective(logits, rotation), "accuracy": (logits.argmax(1) == rotation).float().mean()}

@@ -54,6 +54,8 @@ class SplitBrain(Method):
         between neighbours of two units colours cannot decide, and few pictures teach sooner with fewer.
     """
 
+    objective = staticmethod(bin_loss)  # the loss of each half: a subclass may name another
+
     def __init__(self, encoder: SplitEncoder, *, grid: float = 20, uniform: float = 0.5, levels: int = 12,
                  views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
@@ -74,15 +76,18 @@ class SplitBrain(Method):
 
     def predict(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n q p p"], Float[Tensor, "n k p p"]]:
         """Logits of the bins of ab, from L alone, and logits of the bins of L, from ab alone."""
-        return (self.color_painter(self.encoder.lightness.maps(x)),
-                self.lightness_painter(self.encoder.colors.maps(x)))
+        to_ab = self.color_painter(self.encoder.lightness.maps(x))
+        to_lightness = self.lightness_painter(self.encoder.colors.maps(x))
+        return to_ab, to_lightness
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        x = self.views(batch.x)
-        to_ab, to_l = self.predict(x)
+        x = self.view(batch.x)
+        to_ab, to_lightness = self.predict(x)
         lab = F.adaptive_avg_pool2d(rgb_to_lab(x), to_ab.shape[2:])
-        ab, light = nearest_bin(lab[:, 1:], self.color_bins), nearest_bin(lab[:, :1], self.lightness_bins)
-        loss_ab, loss_l = bin_loss(to_ab, ab, self.uniform), bin_loss(to_l, light, 1.0)
-        return {"loss": loss_ab + loss_l, "loss_colors": loss_ab, "loss_lightness": loss_l,
+        ab = nearest_bin(lab[:, 1:], self.color_bins)
+        lightness = nearest_bin(lab[:, :1], self.lightness_bins)
+        loss_colors = self.objective(to_ab, ab, self.uniform)
+        loss_lightness = self.objective(to_lightness, lightness, 1.0)
+        return {"loss": loss_colors + loss_lightness, "loss_colors": loss_colors, "loss_lightness": loss_lightness,
                 "accuracy": (to_ab.argmax(1) == ab).float().mean(),
-                "accuracy_lightness": (to_l.argmax(1) == light).float().mean()}
+                "accuracy_lightness": (to_lightness.argmax(1) == lightness).float().mean()}

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from course_lib import augment
 from course_lib.methods.base import Batch, Method
 from course_lib.methods.pretext.colorization import Lightness, color_bins, nearest_bin, without_color
 from course_lib.nets import Encoder
 from course_lib.parts import full_precision
 from course_lib.parts.lab import rgb_to_lab
 from course_lib.parts.propagation import check_clips, propagate, similarity
+from course_lib.pictures import as_float
 
 
 @full_precision
@@ -76,12 +76,18 @@ class VideoColorizer(Method):
         check_clips(batch.x, self.references + 1)
         # Some frames of each clip, in order: what is a step or many away must be found again.
         some = torch.randperm(batch.x.shape[1])[:self.references + 1].sort().values
-        x = augment.as_float(batch.x[:, some].flatten(0, 1))
+        x = as_float(batch.x[:, some].flatten(0, 1))
         z = self.embed(x)
-        colors = nearest_bin(F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], z.shape[2:]), self.bins)
-        z, colors = (t.unflatten(0, (len(batch), -1)) for t in (z.flatten(2), colors.flatten(1)))
-        right, colors = colors[:, -1], colors[:, :-1].flatten(1)
-        logits = similarity(z[:, -1], z[:, :-1].transpose(1, 2).flatten(2), self.temperature)
+        ab = F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], z.shape[2:])
+        colors = nearest_bin(ab, self.bins)
+
+        # Frames of a clip together again, places in one row: z is [N, T, D, P] and colors [N, T, P].
+        z = z.flatten(2).unflatten(0, (len(batch), -1))
+        colors = colors.flatten(1).unflatten(0, (len(batch), -1))
+        target, references = z[:, -1], z[:, :-1].transpose(1, 2).flatten(2)  # [N, D, P] and [N, D, R]
+        right, known = colors[:, -1], colors[:, :-1].flatten(1)  # [N, P] and [N, R]
+
+        logits = similarity(target, references, self.temperature)
         with torch.no_grad():
-            copied = logits.softmax(2) @ F.one_hot(colors, len(self.bins)).to(logits.dtype)
-        return {"loss": self.objective(logits, right, colors), "accuracy": (copied.argmax(2) == right).float().mean()}
+            copied = logits.softmax(2) @ F.one_hot(known, len(self.bins)).to(logits.dtype)
+        return {"loss": self.objective(logits, right, known), "accuracy": (copied.argmax(2) == right).float().mean()}

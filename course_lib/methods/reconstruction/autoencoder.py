@@ -25,6 +25,17 @@ def reconstruction_loss(output: Float[Tensor, "n 3 h w"], target: Float[Tensor, 
     return F.mse_loss(output, target)
 
 
+def decoder_for(encoder: nn.Module, views: nn.Module) -> Decoder:
+    """A decoder from the encoder's vectors to pictures as large as the views.
+
+    Raises TypeError for views without one size.
+    """
+    if not hasattr(views, "size"):
+        raise TypeError(f"a decoder paints pictures as large as the views, and {type(views).__name__} has no `size`: "
+                        "give views=augment.weak(), or other `Views`")
+    return Decoder(encoder.dim, views.size)
+
+
 class Autoencoder(Method):
     """decoder(encoder(x)) should be x. The vector in between, `[N, encoder.dim]`, is what is learned.
 
@@ -35,12 +46,12 @@ class Autoencoder(Method):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module | None = None, *, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
-        self.decoder = decoder or Decoder(encoder.dim, self.views.size)
+        self.decoder = decoder or decoder_for(encoder, self.views)
 
     def reconstruct(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Pictures in [0, 1] as the network paints them."""
         return self.decoder(self.encoder(x))
 
     def loss(self, batch: Batch) -> Tensor:
-        x = self.views(batch.x)
+        x = self.view(batch.x)
         return self.objective(self.reconstruct(x), x)

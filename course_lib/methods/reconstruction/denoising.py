@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
-from course_lib.methods.reconstruction.autoencoder import reconstruction_loss
-from course_lib.nets import Decoder
+from course_lib.methods.reconstruction.autoencoder import decoder_for, reconstruction_loss
 
 KINDS = ("gaussian", "masking", "salt_and_pepper")
 
@@ -58,7 +57,7 @@ class DenoisingAutoencoder(Method):
                  kind: str = "gaussian", views: nn.Module | None = None):
         super().__init__(encoder, views or augment.weak())
         check_noise(noise, kind)
-        self.decoder = decoder or Decoder(encoder.dim, self.views.size)
+        self.decoder = decoder or decoder_for(encoder, self.views)
         self.noise, self.kind = noise, kind
 
     def reconstruct(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
@@ -66,5 +65,5 @@ class DenoisingAutoencoder(Method):
         return self.decoder(self.encoder(x))
 
     def loss(self, batch: Batch) -> Tensor:
-        x = self.views(batch.x)
+        x = self.view(batch.x)
         return self.objective(self.reconstruct(corrupt(x, self.noise, self.kind)), x)

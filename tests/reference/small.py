@@ -1,0 +1,34 @@
+"""Small encoders and views without chance, so that several processes can be compared with one to the last digits."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+
+
+class Flips(nn.Module):
+    """Two views without chance: the picture, then its mirror image, in turn; floats in [0, 1]."""
+
+    def __init__(self):
+        super().__init__()
+        self.turns = itertools.cycle((1, -1))
+
+    def forward(self, x):
+        x = x / 255 if x.dtype == torch.uint8 else x
+        return x if next(self.turns) == 1 else x.flip(3)
+
+
+class Flat(nn.Module):
+    """A linear encoder of pictures of any size, which it averages to 4×4 pixels.
+
+    It has no BatchNorm, which would see half of the batch in each process.
+    """
+
+    def __init__(self, dim: int = 5):
+        super().__init__()
+        self.dim, self.layer = dim, nn.Linear(3 * 16, dim)
+
+    def forward(self, x):
+        return self.layer(nn.functional.adaptive_avg_pool2d(x, 4).flatten(1))
