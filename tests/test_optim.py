@@ -82,5 +82,5 @@ def test_named_submodules_have_groups_of_their_own_that_ask_for_a_constant_rate(
 
 
 def test_a_constant_rate_for_nothing_is_one_sentence():
-    with pytest.raises(ValueError, match=r"constant_lr names 'predictr', and Linear has no such submodule: give the name"):
+    with pytest.raises(ValueError, match=r"constant_lr names 'predictr', and Linear has no such submodule: give"):
         parameter_groups(nn.Linear(2, 2), 0.1, ["predictr"])
