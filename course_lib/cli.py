@@ -54,7 +54,7 @@ def run(
 
 @app.command()
 def few(
-    names: Annotated[list[str], typer.Argument(help="Runs to measure with few labels; `supervised` is trained on them.")],
+    names: Annotated[list[str], typer.Argument(help="Runs to measure with few labels; supervised learns from them.")],
     data: Annotated[str, typer.Option(help="a data set, as in course_lib.load")] = "cifar10",
     profile: Annotated[str, typer.Option(help="the profile they were trained in; found out by default")] = "",
     draws: Annotated[int, typer.Option(help="how many draws of labelled pictures")] = few_tools.DRAWS,

@@ -20,6 +20,7 @@ from course_lib import methods
 from course_lib.data.types import Dataset
 from course_lib.devices import pick_device
 from course_lib.evaluate import FewLabels, draw_labels, features, few_label, is_right
+from course_lib.evaluate.checks import check_dataset
 from course_lib.evaluate.few_label import PER_CLASS
 from course_lib.files import claim, write_text
 from course_lib.recipes import TITLES, Settings, build_encoder, build_method, recipe
@@ -63,16 +64,17 @@ def from_scratch(settings: Settings) -> bool:
 
 
 def check(name: str, profile: str) -> None:
-    """Raises ValueError for a name that is not known, or a recipe that was trained with every label and has no classifier
-    to be trained anew with few."""
+    """Raises ValueError for a name that is not known, or a recipe that was trained with every label and has no
+    classifier to be trained anew with few."""
     settings = recipe(name, profile)
     if settings.trained and not from_scratch(settings) and "labels" in getattr(methods, settings.method).needs:
-        raise ValueError(f"{name} was trained with every label, so few labels say nothing of it: take supervised, which "
-                         "is trained anew on those few")
+        raise ValueError(f"{name} was trained with every label, so few labels say nothing of it: take supervised, "
+                         "which is trained anew on those few")
 
 
 def budgets(data: Dataset) -> tuple[int, ...]:
-    """Those of 1, 10, 100 and 1,000 labels a class that train has."""
+    """Those of 1, 10, 100 and 1,000 labels a class that train has. Raises ValueError for pictures without classes."""
+    check_dataset(data)
     smallest = int(torch.bincount(data.train.y, minlength=len(data.classes)).min())
     return tuple(n for n in PER_CLASS if n <= smallest)
 
@@ -108,7 +110,8 @@ def measure(run: Run, data: Dataset, *, draws: int = DRAWS) -> FewLabels:
     if settings.trained and not from_scratch(settings):
         settings, encoder, weights = run.settings, run.encoder(), run.result["files"]["encoder"]["sha256"]
     header = {"name": run.name, "data": run.data, "source": data.source, "profile": run.profile, "on": "val",
-              "per_class": budgets(data), "recipe": dataclasses.asdict(settings), "weights": weights}
+              "pictures": [len(data.train), len(data.val)], "per_class": budgets(data),
+              "recipe": dataclasses.asdict(settings), "weights": weights}
     header = json.loads(json.dumps(header))  # as it is read again
     with claim(run.resume_path.with_name(f"few-{run.resume_path.name}")):
         there = read_result(path(run)) if path(run).exists() else {}

@@ -172,7 +172,10 @@ class Run:
 
     def measure(self, data: Dataset) -> dict:
         """Measure its checkpoint anew, as after a change to the evaluator; nothing is trained."""
-        result = self.result | self._measures(data, self.encoder(), self.settings)
+        result = self.result
+        if saw_val(result):
+            result["saw_val"] = True  # measuring anew gives it bits, and changes nothing about its training
+        result |= self._measures(data, self.encoder(), self.settings)
         write_text(self.result_path, as_json(result))
         return result
 
@@ -238,10 +241,12 @@ def held_out(method: Method, data: Dataset, batch_size: int, seed: int = 0) -> d
 
 
 def rounded(measures: Mapping[str, float], digits: int = 3) -> dict[str, float]:
+    """Measures as a result file holds them."""
     return {name: round(float(value), digits) for name, value in measures.items()}
 
 
 def as_json(result: Mapping[str, Any]) -> str:
+    """A result as its file's text."""
     return json.dumps(result, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -266,6 +271,14 @@ def floor(result: Mapping[str, Any], found: list[dict]) -> dict | None:
     same = ("architecture", "seed", "source")
     known = [r for r in found if not r["recipe"]["fit"] and all(r[key] == result[key] for key in same)]
     return known[0] if known else None
+
+
+def saw_val(result: Mapping[str, Any]) -> bool:
+    """Whether a run was trained before val was set apart, and so on val's pictures too: such a result did not say who
+    was right. Training with labels has never taken those of val."""
+    if not result["recipe"]["fit"] or "labels" in getattr(methods, result["recipe"]["method"]).needs:
+        return False
+    return "right" not in result or result.get("saw_val", False)
 
 
 def packed(right: Bool[Tensor, " n"]) -> dict[str, Any]:

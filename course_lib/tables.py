@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from course_lib import methods, runs
+from course_lib import runs
 from course_lib.evaluate import Difference, paired
 from course_lib.evaluate.paired import one_decimal
 from course_lib.files import write_all
@@ -70,8 +70,8 @@ def results_table(data: str = "cifar10", profile: str = "laptop", *, names: tupl
         trained = bool(r["recipe"]["fit"])
         shown = r | {"above": above_untrained(r, there)}
         cells = (show(shown) if trained or c not in BARE else "" for c, show in COLUMNS.items())
-        rows.append((TITLES[r["name"]] + " †" * saw_val(r), *cells))
-    return Table(("encoder", *COLUMNS), tuple(rows), note=BEFORE_VAL * any(map(saw_val, found)))
+        rows.append((TITLES[r["name"]] + " †" * runs.saw_val(r), *cells))
+    return Table(("encoder", *COLUMNS), tuple(rows), note=BEFORE_VAL * any(map(runs.saw_val, found)))
 
 
 def above_untrained(result: dict, there: list[dict]) -> str:
@@ -85,13 +85,6 @@ def above_untrained(result: dict, there: list[dict]) -> str:
 def interval(difference: Difference) -> str:
     """A difference as a table's cell: "+5.6 (4.4 to 6.8)"."""
     return str(difference).replace(" points", "")
-
-
-def saw_val(result: dict) -> bool:
-    """Whether a result is from the time before val was set apart: such results do not say who was right. Training with
-    labels has never taken those of val."""
-    kind = result["recipe"]["method"]
-    return bool(result["recipe"]["fit"]) and not result.get("right") and "labels" not in getattr(methods, kind).needs
 
 
 def comparison_table(base: str, names: tuple[str, ...], *, by: str = "linear", on: str = "val", data: str = "cifar10",
@@ -117,7 +110,8 @@ def comparison_table(base: str, names: tuple[str, ...], *, by: str = "linear", o
     note = "Differences with their 95 % intervals, paired on the same pictures; ± is one deviation over seeds."
     if alone:
         note += " Where both have one seed, the spread between seeds is not counted."
-    return Table(("encoder", f"{measure} on {on}", f"against {TITLES[base]}", "seeds", "epochs"), tuple(rows), note=note)
+    columns = ("encoder", f"{measure} on {on}", f"against {TITLES[base]}", "seeds", "epochs")
+    return Table(columns, tuple(rows), note=note)
 
 
 def notebooks_table(root: Path) -> Table:

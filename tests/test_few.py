@@ -128,7 +128,7 @@ def test_curves_are_made_in_smoke_and_read_elsewhere(data, tmp_path):
 
 
 def test_what_cannot_be_measured_is_told(data, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="there is no result .*course_lib run rotation"):
+    with pytest.raises(FileNotFoundError, match=r"there is no result .*course_lib run rotation"):
         few.measure(smoke("rotation", tmp_path), data)
     with pytest.raises(ValueError, match="at least one draw, got 0: 5 are usual"):
         few.measure(smoke("supervised", tmp_path), data, draws=0)
@@ -141,8 +141,8 @@ def test_what_cannot_be_measured_is_told(data, tmp_path, monkeypatch):
 
 def test_the_command(data, assets, monkeypatch):
     monkeypatch.setattr(cli, "load", lambda *_, **__: data)
-    done = CliRunner().invoke(cli.app, ["few", "rotation", "untrained_convnet", "--data", "toybox", "--profile", "smoke",
-                                        "--draws", "2", "--assets", str(assets)])
+    done = CliRunner().invoke(cli.app, ["few", "rotation", "untrained_convnet", "--data", "toybox", "--profile",
+                                        "smoke", "--draws", "2", "--assets", str(assets)])
     assert done.exit_code == 0, done.output
     assert done.output.count("10 a class: ") == 2 and few.path(smoke("untrained_convnet", assets)).exists()
     wrong = CliRunner().invoke(cli.app, ["few", "rotatoin", "--profile", "smoke"])

@@ -64,19 +64,20 @@ def draw_labels(y: Int64[Tensor, " n"], per_class: int, draw: int = 0) -> Int64[
 
 
 @undisturbed()
-def few_label(encoder: nn.Module, dataset: Dataset, per_class: Sequence[int] = PER_CLASS, draws: int | Sequence[int] = 5,
-              *, on: str = "val", batch_size: int = 512) -> FewLabels:
+def few_label(encoder: nn.Module, dataset: Dataset, per_class: Sequence[int] = PER_CLASS,
+              draws: int | Sequence[int] = 5, *, on: str = "val", batch_size: int = 512) -> FewLabels:
     """A linear probe on frozen features with few labels, for each number of labels a class and each draw of them.
+
+    per_class: numbers of labels a class. draws: how many, or their numbers; every encoder gets the same pictures, see
+    `draw_labels`. on: the part on which it is scored, "val" or "test".
 
     The probe is `fit_probe` with l2 = 100 / number of labels, one rule for every encoder and every draw: the sum of the
     cross-entropies plus 50·|W|², which is the same prior belief about W however many labels there are. Nothing is
     chosen with other labels, since labels used for choosing are labels too; an encoder may do better with a strength of
     its own. Features are standardised by mean and deviation of all of train, which takes no labels.
 
-    draws: how many, or their numbers. Every encoder gets the same pictures (`draw_labels`).
-    on: the part on which it is scored, "val" or "test".
-
-    Raises as `features` and `draw_labels`, and ValueError for no draws or another `on`.
+    Warns where a probe did not converge. Raises as `features` and `draw_labels`, and ValueError for no draws or another
+    `on`.
     """
     check_encoder(encoder)
     check_dataset(dataset)

@@ -51,6 +51,9 @@ def layerwise(encoder: nn.Module, dataset: Dataset, *, on: str = "test", numbers
     fitted on train alone, L2 strength chosen on val, test scored once for each stage. "val" for choosing, such as a
     stage: the same probe's accuracy on val, and test is never read.
 
+    To compare two stages picture by picture, `evaluate(Stage(encoder, 2, numbers), dataset).right` says of the third
+    stage which pictures its probe was right about, for `paired`.
+
     Warns where a probe did not converge. Raises TypeError for an encoder without stages, ValueError for `numbers`
     below 1 or another `on`, and as `features` and `linear_probe`.
     """

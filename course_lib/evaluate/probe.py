@@ -167,7 +167,7 @@ def linear_probe(
     max_iter: int = 500,
     quiet: bool = False,
 ) -> ProbeResult:
-    """`fit_probe` on train for each strength, the best of them chosen on val, and test scored once with that very probe.
+    """`fit_probe` on train for each strength, the best chosen on val, and test scored once with that very probe.
 
     Strengths are tried from strong to weak, each fit starting from the last, until val falls by more than a standard
     error of its best accuracy: weaker ones overfit more. Of equals on val the strongest is chosen.

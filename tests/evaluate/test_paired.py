@@ -154,7 +154,7 @@ def test_a_plain_comparison_is_told_as_one(yes, capsys):
 
 
 def test_bad_claims():
-    with pytest.raises(TypeError, match="by a Difference or by True or False, got float: give evaluate.paired"):
+    with pytest.raises(TypeError, match=r"by a Difference or by True or False, got float: give evaluate\.paired"):
         claim("a is better", 0.3)
     with pytest.raises(ValueError, match="above and same are for a Difference, got them with a plain comparison"):
         claim("a is better", True, same=True)

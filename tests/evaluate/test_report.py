@@ -7,7 +7,18 @@ import torch
 from torch import nn
 
 from course_lib.data.types import Dataset, Images
-from course_lib.evaluate import RawPixels, Report, evaluate, features, knn, knn_scores, linear_probe, rankme
+from course_lib.evaluate import (
+    RawPixels,
+    Report,
+    evaluate,
+    features,
+    few_label,
+    knn,
+    knn_scores,
+    linear_probe,
+    quick,
+    rankme,
+)
 from course_lib.evaluate import report as report_module
 
 
@@ -140,6 +151,13 @@ def test_a_data_set_smaller_than_k_is_refused_in_words():
     tiny = Dataset("tiny", data.pretrain, data.train[:10], data.val[:5], data.test)
     with pytest.raises(ValueError, match="k must lie between 1 and the 10 neighbours that there are, got 20"):
         evaluate(RawPixels(4), tiny)
+
+
+@pytest.mark.parametrize("measure", [evaluate, quick, few_label])
+def test_pictures_without_classes_are_refused_in_words(measure):
+    plain = dataset().pretrain
+    with pytest.raises(ValueError, match="tells classes apart, and the pictures of plain have none: put them in one"):
+        measure(RawPixels(4), Dataset("plain", plain, plain, plain, plain))
 
 
 def test_bad_input():

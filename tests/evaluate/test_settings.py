@@ -106,8 +106,9 @@ def measures(data, z, masks):
     found = retrieval(z[0], z[2], y[0], y[2])
     return {
         "features": features(encoder, data.test), "of floats": features(encoder, data.test.x.float() / 255),
-        "evaluate": report.measures, "right": dict(report.right), "few labels": few_label(encoder, data, (2,), 2).right,
-        "paired": dataclasses.astuple(paired(report.right["knn_val"], report.right["linear_val"])), "quick": quick(encoder, data),
+        "evaluate": report.measures, "right": dict(report.right), "quick": quick(encoder, data),
+        "few labels": few_label(encoder, data, (2,), 2).right,
+        "paired": dataclasses.astuple(paired(report.right["knn_val"], report.right["linear_val"])),
         "layerwise": layerwise(encoder, data, numbers=8),
         "layerwise on val": layerwise(encoder, data, on="val", numbers=8),
         "nearest": nearest(z[0], z[1], k=3), "knn_scores": knn_scores(z[0], y[0], z[1], classes=3),

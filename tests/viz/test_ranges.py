@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -24,7 +25,8 @@ def test_a_curve_is_the_mean_and_its_lines_reach_the_ends_of_the_range():
     assert line.get_ydata().tolist() == [30, 60] and line.get_xdata().tolist() == [1, 10]
     assert [path[:, 1].tolist() for path in axes.collections[0].get_segments()] == [[20, 40], [50, 80]]
     assert axes.get_xscale() == "log" and [t.get_text() for t in axes.get_xticklabels()] == ["1", "10"]
-    assert all(word in written(figure) for word in ("SimCLR", "chance = 10", "few", "labels a class", "top-1 on val, %"))
+    words = ("SimCLR", "chance = 10", "few", "labels a class", "top-1 on val, %")
+    assert all(word in written(figure) for word in words)
 
 
 def test_curves_stand_apart_and_are_told_apart_without_color():
@@ -35,7 +37,7 @@ def test_curves_stand_apart_and_are_told_apart_without_color():
     assert firsts == sorted(firsts) and len(set(firsts)) == 3 and firsts[1] == pytest.approx(1)
     assert len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 3
     heights = sorted(t.get_position()[1] for t in axes.texts)
-    assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) * axes.bbox.height > 15, "names overlap"
+    assert min(b - a for a, b in itertools.pairwise(heights)) * axes.bbox.height > 15, "names overlap"
     axes.figure.draw_without_rendering()
     assert all(t.get_window_extent().x1 <= axes.figure.bbox.x1 for t in axes.texts), "a name runs off the figure"
 
