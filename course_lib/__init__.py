@@ -14,14 +14,14 @@ from importlib import import_module
 from course_lib import augment, evaluate, methods, nets, parts
 from course_lib.context import Context, setup
 from course_lib.data import Batch, Dataset, Images, load
-from course_lib.evaluate import Report
+from course_lib.evaluate import Report, claim
 from course_lib.methods import Method
 from course_lib.train import History, fit
 
-__all__ = ["Batch", "Context", "Dataset", "History", "Images", "Method", "Report", "augment", "check", "evaluate",
-           "fit", "load", "methods", "nets", "parts", "recipes", "runs", "setup", "tables", "viz"]
+__all__ = ["Batch", "Context", "Dataset", "History", "Images", "Method", "Report", "augment", "check", "claim",
+           "evaluate", "few", "fit", "load", "methods", "nets", "parts", "recipes", "runs", "setup", "tables", "viz"]
 
-_ON_DEMAND = ("check", "recipes", "runs", "tables", "viz")
+_ON_DEMAND = ("check", "few", "recipes", "runs", "tables", "viz")
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib run | measure | tables | figures | data | doctor | badges`."""
+"""The command line: `python -m course_lib run | few | measure | tables | figures | data | doctor | badges`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from course_lib import badges as badge_tools
 from course_lib import context, recipes, runs
+from course_lib import few as few_tools
 from course_lib import tables as table_tools
 from course_lib.data import Dataset, DataUnavailable, load
 from course_lib.data.public import PUBLIC, whereabouts
@@ -49,6 +50,24 @@ def run(
     pictures = pictures_of(data, profile)
     for each in todo:
         say(each.train(pictures))
+
+
+@app.command()
+def few(
+    names: Annotated[list[str], typer.Argument(help="Runs to measure with few labels; supervised learns from them.")],
+    data: Annotated[str, typer.Option(help="a data set, as in course_lib.load")] = "cifar10",
+    profile: Annotated[str, typer.Option(help="the profile they were trained in; found out by default")] = "",
+    draws: Annotated[int, typer.Option(help="how many draws of labelled pictures")] = few_tools.DRAWS,
+    assets: Annotated[Path, typer.Option(help="where results and checkpoints are")] = runs.ASSETS,
+) -> None:
+    """Measure with 1, 10, 100 and 1,000 labels a class. A killed one goes on with the next draw."""
+    profile = profile or context.find_profile()[0]
+    for name in names:
+        few_tools.check(name, profile)  # a wrong name stops here, before hours of work
+    pictures = pictures_of(data, profile)
+    for name in names:
+        found = few_tools.measure(runs.Run(name, data, profile, assets=assets), pictures, draws=draws)
+        typer.echo(f"{name}\n{found}")
 
 
 @app.command()

@@ -3,11 +3,13 @@
 A run leaves `assets/results/<data>-<profile>/<name>-seed<seed>.json` and, under `assets/checkpoints/` in the same way,
 the encoder and what else the method trained (projector, teacher, …: the heads), both as safetensors in float16. The
 result names both files with their hashes. The measures are those of the weights as they are shipped, rounded to
-float16, so whoever loads them finds the same.
+float16, so whoever loads them finds the same. With them it holds, for each picture of val and of test, whether kNN and
+probe were right, so that any two runs are compared on the same pictures: `compare`.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import itertools
@@ -19,14 +21,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from course_lib import methods
 from course_lib.context import PROFILES
 from course_lib.data.types import Dataset
 from course_lib.devices import pick_device, repeatable
-from course_lib.evaluate import evaluate, evaluate_clips
+from course_lib.evaluate import Difference, evaluate, evaluate_clips, paired
 from course_lib.files import claim, write_all, write_text
 from course_lib.methods.base import Method
 from course_lib.recipes import Settings, build_encoder, build_method, check_name, recipe
@@ -168,25 +172,28 @@ class Run:
 
     def measure(self, data: Dataset) -> dict:
         """Measure its checkpoint anew, as after a change to the evaluator; nothing is trained."""
-        result = self.result | self._measures(data, self.encoder(), self.settings)
+        result = self.result
+        if saw_val(result):
+            result["saw_val"] = True  # measuring anew gives it bits, and changes nothing about its training
+        result |= self._measures(data, self.encoder(), self.settings)
         write_text(self.result_path, as_json(result))
         return result
 
     def _measures(self, data: Dataset, encoder: nn.Module, settings: Settings) -> dict:
-        """Measures and protocol of an encoder, and the measures of the same one untrained: read from a baseline's run
-        of the same architecture, seed and pictures, or measured now."""
-        same = architecture(encoder)
+        """Measures and protocol of an encoder and who was right, and the measures of the same one untrained: read from
+        a baseline's run of the same architecture, seed and pictures, or measured now."""
+        same = {"architecture": architecture(encoder), "seed": self.seed, "source": data.source}
+        made = {"architecture": same["architecture"]}
         if data.test.y is None:  # nothing to measure without classes
-            return {"architecture": same, "measures": {}, "untrained": {}, "protocol": {}}
+            return {**made, "measures": {}, "untrained": {}, "protocol": {}, "right": {}}
         report = evaluate(encoder, data, name=self.name)
-        measures, protocol = rounded(report.measures), dict(report.protocol)
-        untrained = measures
+        untrained = measures = rounded(report.measures)
         if settings.trained:
-            known = [r for r in results(self.data, self.profile, self.assets) if not r["recipe"]["fit"] and (
-                r["architecture"], r["seed"], r["source"]) == (same, self.seed, data.source)]
-            untrained = known[0]["measures"] if known else rounded(
+            known = floor(same, results(self.data, self.profile, self.assets))
+            untrained = known["measures"] if known else rounded(
                 evaluate(build_encoder(settings, self.seed).to(pick_device()), data).measures)
-        return {"architecture": same, "measures": measures, "untrained": untrained, "protocol": protocol}
+        return {**made, "measures": measures, "untrained": untrained, "protocol": dict(report.protocol),
+                "right": {key: packed(value) for key, value in report.right.items()}}
 
     def _keep(self, result: dict, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Write weights and result, all or none, so that a full disk leaves what was there."""
@@ -239,7 +246,7 @@ def rounded(measures: Mapping[str, float], digits: int = 3) -> dict[str, float]:
 
 
 def as_json(result: Mapping[str, Any]) -> str:
-    """The text of a result file."""
+    """A result as its file's text."""
     return json.dumps(result, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -256,6 +263,79 @@ def results(data: str = "cifar10", profile: str = "laptop", assets: Path = ASSET
     check_name(profile, PROFILES, "profile")
     folder = Run("raw_pixels", data, profile, assets=assets).result_path.parent
     return [read_result(path) for path in sorted(folder.glob("*.json"))]
+
+
+def floor(result: Mapping[str, Any], found: list[dict]) -> dict | None:
+    """The result, among those found, of the same architecture, seed and pictures, untrained; None where there is none.
+    """
+    same = ("architecture", "seed", "source")
+    known = [r for r in found if not r["recipe"]["fit"] and all(r[key] == result[key] for key in same)]
+    return known[0] if known else None
+
+
+def saw_val(result: Mapping[str, Any]) -> bool:
+    """Whether a run was trained before val was set apart, and so on val's pictures too: such a result did not say who
+    was right. Training with labels has never taken those of val."""
+    if not result["recipe"]["fit"] or "labels" in getattr(methods, result["recipe"]["method"]).needs:
+        return False
+    return "right" not in result or result.get("saw_val", False)
+
+
+def packed(right: Bool[Tensor, " n"]) -> dict[str, Any]:
+    """Bools as a result file holds them: eight in a byte, as base64, with their number."""
+    return {"pictures": len(right), "bits": base64.b64encode(np.packbits(right.numpy()).tobytes()).decode("ascii")}
+
+
+def unpacked(stored: Mapping[str, Any]) -> Bool[Tensor, " n"]:
+    """What `packed` was given."""
+    raw = np.frombuffer(base64.b64decode(stored["bits"]), dtype=np.uint8)
+    return torch.from_numpy(np.unpackbits(raw, count=stored["pictures"]).astype(bool))
+
+
+def right(name: str, *, by: str = "linear", on: str = "val", data: str = "cifar10", profile: str = "laptop",
+          assets: Path = ASSETS) -> Bool[Tensor, "seeds n"]:
+    """For each picture whether it was classified rightly, one row a seed, of every seed that there is.
+
+    by: "linear" for the probe, "knn". on: "val" for choosing and comparing, "test" for what is reported.
+
+    Raises FileNotFoundError where there is no result, ValueError where one does not say who was right.
+    """
+    return bits(measured(name, by, on, data, profile, assets), by, on)
+
+
+def bits(found: list[dict], by: str, on: str) -> Bool[Tensor, "seeds n"]:
+    """Who was right, of results that say so, one row a result."""
+    return torch.stack([unpacked(r["right"][f"{by}_{on}"]) for r in found])
+
+
+def measured(name: str, by: str, on: str, data: str, profile: str, assets: Path) -> list[dict]:
+    """The results of a recipe with who was right, by seed. Raises as `right`."""
+    check_name(by, ("linear", "knn"), "measure")
+    check_name(on, ("val", "test"), "part")
+    first = Run(name, data, profile, assets=assets)
+    found = sorted((r for r in results(data, profile, assets) if r["name"] == name), key=lambda r: r["seed"])
+    for r in found or [first.result]:  # which says how it is made, where there is none
+        if f"{by}_{on}" not in r.get("right", {}):
+            raise ValueError(f"the result of {name} on {data}, seed {r['seed']}, does not say which pictures were "
+                             f"classified rightly: measure it anew with `python -m course_lib measure {name} --data "
+                             f"{data} --profile {profile}`")
+    if len(kinds := {(r["source"], r["right"][f"{by}_{on}"]["pictures"]) for r in found}) > 1:
+        raise ValueError(f"the seeds of {name} were measured on different pictures, {sorted(kinds)}: run them anew on "
+                         "one copy of the data")
+    return found
+
+
+def compare(a: str, b: str, *, by: str = "linear", on: str = "val", data: str = "cifar10", profile: str = "laptop",
+            assets: Path = ASSETS) -> Difference:
+    """How much more often recipe a is right than recipe b, on the same pictures, over all seeds of both: `paired`.
+
+    Raises as `right`, and ValueError where both were measured on different copies of the data.
+    """
+    of_a, of_b = (measured(name, by, on, data, profile, assets) for name in (a, b))
+    if of_a[0]["source"] != of_b[0]["source"]:
+        raise ValueError(f"{a} and {b} must be measured on the same pictures, got those of {of_a[0]['source']} and "
+                         f"{of_b[0]['source']}: run both on one copy of the data")
+    return paired(bits(of_a, by, on), bits(of_b, by, on))
 
 
 def architecture(encoder: nn.Module) -> str:

@@ -10,36 +10,41 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from course_lib import runs
+from course_lib.evaluate import Difference, paired
+from course_lib.evaluate.paired import one_decimal
 from course_lib.files import write_all
 from course_lib.recipes import NAMES, TITLES
 from course_lib.runs import ASSETS, results
 
 COLUMNS = {  # column -> how it is read from a result
     "linear top-1": lambda r: f"{r['measures']['linear_top1']:.1f} %",
-    "above untrained": lambda r: f"{r['measures']['linear_top1'] - r['untrained']['linear_top1']:+.1f}",
+    "above untrained": lambda r: r["above"],
     "kNN top-1": lambda r: f"{r['measures']['knn_top1']:.1f} %",
     "RankMe": lambda r: f"{r['measures']['rankme']:.0f}",
     "minutes": lambda r: f"{r['seconds'] / 60:.1f}",
     "epochs": lambda r: f"{r['recipe']['fit'].get('epochs', 0):g}",
 }
 BARE = ("above untrained", "minutes", "epochs")  # columns that say nothing of what was never trained
+BEFORE_VAL = "† trained before val was set apart, so on val's pictures too"
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Rows of words: as markdown in files (`str`), as a table in a notebook.
 
-    numbers: whether all columns but the first hold numbers, which stand at the right.
+    numbers: whether all columns but the first hold numbers, which stand at the right. note: a line below it.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: bool = True
+    note: str = ""
 
     def __str__(self) -> str:
         rule = "---:" if self.numbers else "---"
         lines = [self.columns, ("---", *(rule,) * (len(self.columns) - 1)), *self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.note}" * bool(self.note)
 
     __repr__ = __str__
 
@@ -47,21 +52,66 @@ class Table:
         def line(cells, tag):
             return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
-        return f"<table>{line(self.columns, 'th')}{''.join(line(r, 'td') for r in self.rows)}</table>"
+        table = f"<table>{line(self.columns, 'th')}{''.join(line(r, 'td') for r in self.rows)}</table>"
+        return table + f"<p>{html.escape(self.note)}</p>" * bool(self.note)
 
 
 def results_table(data: str = "cifar10", profile: str = "laptop", *, names: tuple[str, ...] | None = None,
                   assets: Path = ASSETS) -> Table:
     """Every result of the first seed on a data set in a profile, or those of `names`: baselines first, then by linear
-    top-1."""
-    found = [r for r in results(data, profile, assets)
-             if r["name"] in (names or NAMES) and r["seed"] == 0 and r["measures"]]
+    top-1. What a recipe is above its untrained encoder stands with its interval, paired on the pictures of test, where
+    both results say which of them were right.
+    """
+    there = results(data, profile, assets)
+    found = [r for r in there if r["name"] in (names or NAMES) and r["seed"] == 0 and r["measures"]]
     found.sort(key=lambda r: (bool(r["recipe"]["fit"]), r["measures"]["linear_top1"]))
     rows = []
     for r in found:
         trained = bool(r["recipe"]["fit"])
-        rows.append((TITLES[r["name"]], *(show(r) if trained or c not in BARE else "" for c, show in COLUMNS.items())))
-    return Table(("encoder", *COLUMNS), tuple(rows))
+        shown = r | {"above": above_untrained(r, there)}
+        cells = (show(shown) if trained or c not in BARE else "" for c, show in COLUMNS.items())
+        rows.append((TITLES[r["name"]] + " †" * runs.saw_val(r), *cells))
+    return Table(("encoder", *COLUMNS), tuple(rows), note=BEFORE_VAL * any(map(runs.saw_val, found)))
+
+
+def above_untrained(result: dict, there: list[dict]) -> str:
+    """Linear top-1 on test less that of the same encoder untrained, with its interval where bits tell it."""
+    untrained = runs.floor(result, there)
+    if untrained and result.get("right") and untrained.get("right"):
+        return interval(paired(*(runs.bits([r], "linear", "test") for r in (result, untrained))))
+    return f"{result['measures']['linear_top1'] - result['untrained']['linear_top1']:+.1f}"
+
+
+def interval(difference: Difference) -> str:
+    """A difference as a table's cell: "+5.6 (4.4 to 6.8)"."""
+    return str(difference).replace(" points", "")
+
+
+def comparison_table(base: str, names: tuple[str, ...], *, by: str = "linear", on: str = "val", data: str = "cifar10",
+                     profile: str = "laptop", assets: Path = ASSETS) -> Table:
+    """Recipes beside the one that they are compared with: top-1 as mean and deviation over seeds, the difference from
+    `base` with its 95 % interval, paired on the same pictures, how many seeds, and epochs.
+
+    by: "linear" or "knn". on: "val", or "test" for what is reported. Raises as `runs.compare`.
+    """
+    rows, alone = [], False
+    for name in (base, *names):
+        found = runs.measured(name, by, on, data, profile, assets)
+        top1 = 100 * runs.bits(found, by, on).double().mean(dim=1)
+        spread = f" ± {one_decimal(top1.std().item())}" if len(found) > 1 else ""
+        cell = ""
+        if name != base:
+            difference = runs.compare(name, base, by=by, on=on, data=data, profile=profile, assets=assets)
+            cell, alone = interval(difference), alone or not difference.counts_seeds
+        epochs = found[0]["recipe"]["fit"].get("epochs")
+        rows.append((TITLES[name], f"{one_decimal(top1.mean().item())}{spread} %", cell, str(len(found)),
+                     "" if epochs is None else f"{epochs:g}"))
+    measure = {"linear": "linear top-1", "knn": "kNN top-1"}[by]
+    note = "Differences with their 95 % intervals, paired on the same pictures; ± is one deviation over seeds."
+    if alone:
+        note += " Where both have one seed, the spread between seeds is not counted."
+    columns = ("encoder", f"{measure} on {on}", f"against {TITLES[base]}", "seeds", "epochs")
+    return Table(columns, tuple(rows), note=note)
 
 
 def notebooks_table(root: Path) -> Table:
@@ -124,8 +174,10 @@ def filled_readme(root: Path) -> tuple[Path, list[str], str]:
 def filled_notebooks(root: Path) -> Iterator[tuple[Path, list[str], str]]:
     """Each notebook, [""] where a table that it shows differs from its files, and its text with them made anew.
 
-    A cell that shows one begins with `# table`, and its last line is the call of `results_table` that makes it.
+    A cell that shows one begins with `# table`, and its last line is the call of `results_table` or `comparison_table`
+    that makes it. Raises ValueError where it calls another function.
     """
+    makers = {"results_table": results_table, "comparison_table": comparison_table}
     for path in sorted(root.glob("notebooks/**/*.ipynb")):
         book = json.loads(path.read_text(encoding="utf-8"))
         wrong = False
@@ -135,7 +187,11 @@ def filled_notebooks(root: Path) -> Iterator[tuple[Path, list[str], str]]:
                 continue
             call = ast.parse(source).body[-1].value  # cl.tables.results_table(...), of literals alone
             given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-            table = results_table(*map(ast.literal_eval, call.args), **given, assets=root / "assets")
+            maker = ast.unparse(call.func).rpartition(".")[2]
+            if maker not in makers:
+                raise ValueError(f"{path.name}: a cell that begins with `# table` must end with a call of "
+                                 f"{' or '.join(makers)}, got {maker}")
+            table = makers[maker](*map(ast.literal_eval, call.args), **given, assets=root / "assets")
             made = {"text/html": table._repr_html_(), "text/plain": str(table)}
             for output in cell["outputs"]:
                 if "data" in output and {k: "".join(v) for k, v in output["data"].items()} != made:

@@ -185,13 +185,52 @@ def test_a_lesson_was_committed_after_one_clean_run(path):
     assert not paths, f"an output shows a path of the machine that ran the notebook: {paths[0]}"
 
 
+def printed(cell: dict) -> list[str]:
+    """The lines of text that a code cell shows."""
+    texts = [text for output in cell["outputs"]
+             for text in (output.get("text", ""), output.get("data", {}).get("text/plain", ""))]
+    return [line for text in texts for line in "".join(text).splitlines()]
+
+
+def calls(source: str, function: str) -> bool:
+    """Whether a cell calls a function of this name, as `claim(...)` or `cl.claim(...)`."""
+    return re.search(rf"(?<!\w){function}\(", re.sub(r"#.*", "", source)) is not None
+
+
+def broken_claims(path: Path) -> list[str]:
+    """What cells that call `claim` show with ✗, and those that show no verdict at all."""
+    claiming = [cell for cell in cells(path, "code") if calls(cell["source"], "claim")]
+    silent = [f"no verdict: {cell['source']}" for cell in claiming
+              if not any(line[:2] in ("✓ ", "✗ ") for line in printed(cell))]
+    return silent + [line for cell in claiming for line in printed(cell) if line.startswith("✗")]
+
+
+@each_notebook
+def test_every_claim_of_a_notebook_is_borne_out(path):
+    assert broken_claims(path) == [], "the text claims what these numbers do not bear out"
+
+
+@pytest.mark.parametrize(("source", "output", "found"), [
+    ("cl.claim('a beats b', cl.runs.compare('a', 'b'))", "✗ a beats b: +0.1 points (-0.9 to 1.1)", 1),
+    ("from course_lib import claim\nclaim('a', 1 < 2)", "✓ a: fine\n✗ b: not", 1),
+    ("cl.claim('a beats b', cl.runs.compare('a', 'b'))", "✓ a beats b: +5.6 points (4.4 to 6.8)", 0),
+    ("cl.claim('a beats b', cl.runs.compare('a', 'b'))", "", 1),
+    ("check.rebalance(mine)", "✗ the common bins get the larger weights", 0),
+    ("x = 1  # cl.claim(...)", "✗ something else", 0),
+])
+def test_a_claim_that_is_not_borne_out_is_found(source, output, found, tmp_path):
+    book = tmp_path / "one.ipynb"
+    streams = [{"output_type": "stream", "text": output.splitlines(keepends=True)}]
+    book.write_text(json.dumps({"cells": [{"cell_type": "code", "source": source, "outputs": streams}]}))
+    assert len(broken_claims(book)) == found
+
+
 @each_lesson
 def test_every_checker_passes_in_the_solutions(path):
     """What the committed outputs say, in a lesson's solutions and, for as many exercises, in the lesson itself."""
     def verdicts(notebook):
-        texts = [text for cell in cells(notebook, "code") for output in cell["outputs"]
-                 for text in (output.get("text", ""), output.get("data", {}).get("text/plain", ""))]
-        return [line for text in texts for line in "".join(text).splitlines() if line[:2] in ("✓ ", "✗ ", "… ")]
+        checkers = [cell for cell in cells(notebook, "code") if not calls(cell["source"], "claim")]
+        return [line for cell in checkers for line in printed(cell) if line[:2] in ("✓ ", "✗ ", "… ")]
 
     solved = verdicts(path.parent / "solutions" / path.name)
     assert solved and len(solved) <= len(verdicts(path)), "each exercise ends with a checker, here and in the solutions"

@@ -49,9 +49,85 @@ def test_result_has_every_field(assets):
     assert found["pictures_seen"] == 360 // 64 * 64, "pretrain is train: val is never trained on"
     assert found["seconds"] > 0 and found["versions"]["torch"] == torch.__version__.split("+")[0]
     assert set(found["measures"]) == set(found["untrained"]) >= {"knn_top1", "knn_top5", "linear_top1", "linear_top5",
-                                                                 "rankme", "uniformity"}
+                                                                 "rankme", "uniformity", "knn_val", "linear_val"}
     assert 0 <= found["measures"]["knn_top1"] <= found["measures"]["knn_top5"] <= 100
     assert len(found["curve"]["loss"]) == len(found["curve"]["epoch"]) == 5
+
+
+@pytest.mark.parametrize(("by", "on", "measure"), [("knn", "val", "knn_val"), ("knn", "test", "knn_top1"),
+                                                   ("linear", "val", "linear_val"), ("linear", "test", "linear_top1")])
+def test_who_was_right_is_kept_and_its_mean_is_the_accuracy(by, on, measure, assets, data):
+    bits = runs.right("rotation", by=by, on=on, data="toybox", profile="smoke", assets=assets)
+    assert bits.dtype == torch.bool and bits.shape == (1, len(getattr(data, on)))
+    assert 100 * bits.double().mean().item() == pytest.approx(
+        smoke("rotation", assets).result["measures"][measure], abs=1e-3)
+    assert torch.equal(bits[0], cl.evaluate(smoke("rotation", assets).encoder(), data).right[f"{by}_{on}"])
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 1000])
+def test_bits_come_back_from_json_as_they_were(n):
+    bits = torch.rand(n) < 0.5
+    stored = json.loads(json.dumps(runs.packed(bits)))
+    assert torch.equal(runs.unpacked(stored), bits)
+    assert len(stored["bits"]) <= 4 * (n // 24 + 1), "eight in a byte, and three bytes in four letters"
+
+
+def with_bits(folder, name, seeds, source="a"):
+    """Results that hold nothing but who was right, one a seed."""
+    for seed, right in enumerate(seeds):
+        run = smoke(name, folder, seed)
+        run.result_path.parent.mkdir(parents=True, exist_ok=True)
+        bits = runs.packed(torch.tensor(right))
+        run.result_path.write_text(json.dumps({
+            "name": name, "seed": seed, "source": source, "recipe": {"fit": {"epochs": 1}}, "measures": {},
+            "right": {"linear_val": bits, "linear_test": bits, "knn_val": bits, "knn_test": bits}}))
+
+
+def test_runs_are_compared_over_all_their_seeds(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    rotation, byol = (torch.rand(3, 50, generator=draw) < p for p in (0.7, 0.5))
+    with_bits(tmp_path, "rotation", rotation.tolist())
+    with_bits(tmp_path, "byol", byol[:2].tolist())
+    place = {"data": "toybox", "profile": "smoke", "assets": tmp_path}
+    assert torch.equal(runs.right("rotation", **place), rotation)
+    assert runs.compare("rotation", "byol", **place) == cl.evaluate.paired(rotation, byol[:2])
+    assert runs.compare("rotation", "byol", **place).seeds == (3, 2)
+    table = tables.comparison_table("byol", ("rotation",), **place)
+    assert table.columns == ("encoder", "linear top-1 on val", "against BYOL", "seeds", "epochs")
+    mean, spread = (100 * f(rotation.double().mean(1)).item() for f in (torch.mean, torch.std))
+    difference = runs.compare("rotation", "byol", **place)
+    cell = str(difference).replace(" points", "")
+    assert table.rows[1] == ("rotation", f"{mean:.1f} ± {spread:.1f} %", cell, "3", "1")
+    assert table.rows[0][0] == "BYOL" and table.rows[0][2:] == ("", "2", "1")
+    assert "the spread between seeds is not counted" not in table.note and table.note in str(table)
+    assert f"<p>{table.note}</p>" in table._repr_html_()
+    with_bits(tmp_path, "vicreg", byol[:1].tolist())
+    with_bits(tmp_path, "simclr", byol[:1].tolist())
+    assert "the spread between seeds is not counted" in tables.comparison_table("vicreg", ("simclr",), **place).note
+    on_test = tables.comparison_table("vicreg", ("simclr",), by="knn", on="test", **place)
+    assert on_test.columns[1] == "kNN top-1 on test"
+
+
+def test_what_cannot_be_compared_is_told(tmp_path):
+    place = {"data": "toybox", "profile": "smoke", "assets": tmp_path}
+    with_bits(tmp_path, "rotation", [[True, False]])
+    with_bits(tmp_path, "byol", [[True, False]], source="b")
+    with pytest.raises(ValueError, match="byol must be measured on the same pictures, got those of a and b: run"):
+        runs.compare("rotation", "byol", **place)
+    with pytest.raises(FileNotFoundError, match=r"there is no result .*course_lib run simclr --data toybox"):
+        runs.compare("rotation", "simclr", **place)
+    with pytest.raises(ValueError, match="there is no measure 'lineer': did you mean 'linear'"):
+        runs.right("rotation", by="lineer", **place)
+    with pytest.raises(ValueError, match="there is no part 'tset': did you mean 'test'"):
+        runs.right("rotation", on="tset", **place)
+    old = smoke("rotation", tmp_path).result | {"seed": 1, "right": {}}
+    smoke("rotation", tmp_path, 1).result_path.write_text(json.dumps(old))
+    with pytest.raises(ValueError, match=r"rotation on toybox, seed 1, does not say which pictures were classified "
+                                         r"rightly: measure it anew with `python -m course_lib measure rotation"):
+        runs.right("rotation", **place)
+    with_bits(tmp_path, "mae", [[True, False], [True, False, True]])
+    with pytest.raises(ValueError, match=r"seeds of mae were measured on different pictures, \[\('a', 2\), \('a', 3"):
+        runs.right("mae", **place)
 
 
 def test_the_seed_is_in_every_path(data, tmp_path, assets):
@@ -385,9 +461,45 @@ def test_results_table_sorts_and_formats(assets, monkeypatch):
     assert {row[0] for row in table.rows[2:]} == {"rotation", "BYOL"}
     for row in table.rows[2:]:
         found = smoke(row[0].lower(), assets).result
+        above = runs.compare(row[0].lower(), "untrained_convnet", on="test", data="toybox", profile="smoke",
+                             assets=assets)
         gain = found["measures"]["linear_top1"] - found["untrained"]["linear_top1"]
-        assert row[1] == f"{found['measures']['linear_top1']:.1f} %" and row[2] == f"{gain:+.1f}"
+        assert above.points == pytest.approx(gain, abs=1e-2)
+        assert row[1] == f"{found['measures']['linear_top1']:.1f} %"
+        assert row[2] == f"{above.points:+.1f} ({above.low:.1f} to {above.high:.1f})"
     assert str(table).count("\n") == 5 and "<table>" in table._repr_html_()
+    assert table.note == ""
+
+
+def test_a_result_from_before_val_was_set_apart_is_marked_and_has_no_interval(assets, tmp_path):
+    folder = tmp_path / "results" / "toybox-smoke"
+    folder.mkdir(parents=True)
+    for name in ("rotation", "byol", "untrained_convnet"):
+        found = smoke(name, assets).result
+        if name != "byol":
+            del found["right"]
+        (folder / f"{name}-seed0.json").write_text(json.dumps(found))
+    supervised = smoke("rotation", assets).result | {"name": "supervised", "recipe": dataclasses.asdict(
+        recipes.recipe("supervised", "smoke"))}
+    del supervised["right"]
+    (folder / "supervised-seed0.json").write_text(json.dumps(supervised))
+    table = tables.results_table("toybox", "smoke", assets=tmp_path)
+    rows = {row[0]: row for row in table.rows}
+    assert set(rows) == {"untrained convnet", "rotation †", "BYOL", "supervised (all labels)"}
+    assert re.fullmatch(r"[+-]\d+\.\d", rows["rotation †"][2]) and re.fullmatch(r"[+-]\d+\.\d", rows["BYOL"][2])
+    assert str(table).endswith("|\n\n† trained before val was set apart, so on val's pictures too")
+
+
+def test_measuring_anew_does_not_wash_an_old_training_clean(assets, data):
+    run = smoke("rotation", assets)
+    whole = run.result
+    run.result_path.write_text(json.dumps({key: value for key, value in whole.items() if key != "right"}))
+    try:
+        for _ in range(2):
+            anew = run.measure(data)
+            assert anew["right"] == whole["right"] and runs.saw_val(anew) and not runs.saw_val(whole)
+    finally:
+        run.result_path.write_text(json.dumps(whole))
 
 
 def linear(assets, title):
@@ -426,6 +538,28 @@ def test_tables_are_filled_and_disagreement_is_found(course):
     assert (root / "README.md").read_text() == (
         f"before\n<!-- table: results -->\n{shown}\n<!-- end table -->\nafter\n")
     assert tables.fill(root) == []
+
+
+def test_a_comparison_is_made_anew_too_and_another_call_is_told(assets, tmp_path):
+    (tmp_path / "README.md").write_text("no table\n")
+    (tmp_path / "assets").symlink_to(assets)
+    (tmp_path / "notebooks").mkdir()
+    book = tmp_path / "notebooks" / "one.ipynb"
+
+    def write(call):
+        output = {"output_type": "execute_result", "data": {"text/html": "old", "text/plain": "old"}}
+        cell = {"cell_type": "code", "source": ["# table\n", call], "outputs": [output]}
+        book.write_text(json.dumps({"cells": [cell]}))
+
+    write('cl.tables.comparison_table("untrained_convnet", ("rotation",), on="val", data="toybox", profile="smoke")')
+    assert tables.fill(tmp_path) == ["notebooks/one.ipynb"] and tables.fill(tmp_path) == []
+    shown = tables.comparison_table("untrained_convnet", ("rotation",), data="toybox", profile="smoke", assets=assets)
+    (output,) = json.loads(book.read_text())["cells"][0]["outputs"]
+    assert "".join(output["data"]["text/plain"]) == str(shown)
+    write("display(3)")
+    with pytest.raises(ValueError, match=r"one\.ipynb: a cell that begins with `# table` must end with a call of "
+                                         r"results_table or comparison_table, got display"):
+        tables.fill(tmp_path)
 
 
 @pytest.mark.parametrize("text", [

@@ -49,13 +49,13 @@ def check_encoder(encoder: nn.Module) -> None:
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Raises TypeError for anything but a `Dataset`, ValueError for one whose pictures have no classes."""
+    """Raises TypeError for anything but a `Dataset`, ValueError for one without classes."""
     if not isinstance(dataset, Dataset):
         raise TypeError(f"an encoder is evaluated on a Dataset with train, val and test, got {type(dataset).__name__}: "
                         "give what cl.load returned; for one set of pictures there is features(encoder, images)")
-    if dataset.test.y is None:
-        raise ValueError(f"an encoder is evaluated by the classes of pictures, and those of {dataset.name} have none: "
-                         "look at them with cl.viz.neighbours, or sort them into a folder for each class")
+    if dataset.train.y is None:
+        raise ValueError("an encoder is measured by how well it tells classes apart, and the pictures of "
+                         f"{dataset.name} have none: put them in one folder a class, or look at them with viz")
 
 
 def check_features(z: Tensor, what: str, *, rows: int = 1) -> None:

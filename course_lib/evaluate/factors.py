@@ -28,7 +28,7 @@ def factor_probe(
     A factor of whole numbers (int64) is a class: accuracy of `linear_probe`. A factor of floats is a quantity: R², the
     share of its variance that ridge regression explains; 0 is no better than the mean, and below 0 is worse. (An angle
     jumps where it comes round: give its cosine and sine as two factors.) The last fifth of train chooses the L2
-    strength, test scores once.
+    strength and is not fitted on, test scores once.
 
     Raises ValueError where the factors of train and test differ, lengths do not fit, or a factor never varies.
     """
@@ -54,10 +54,10 @@ def factor_probe(
 
 
 def _ridge_r2(train_z, train_t, val_z, val_t, test_z, test_t) -> float:
-    """R² on test, in percent; the strength is chosen on val, the fit repeated on train and val."""
+    """R² on test, in percent, of a fit on train; the strength is chosen on val."""
     errors = {l2: _ridge_error(train_z, train_t, val_z, val_t, l2) for l2 in STRENGTHS}
     l2 = min(errors, key=errors.get)
-    error = _ridge_error(torch.cat([train_z, val_z]), torch.cat([train_t, val_t]), test_z, test_t, l2)
+    error = _ridge_error(train_z, train_t, test_z, test_t, l2)
     return 100 * (1 - error / test_t.double().var(correction=0).item())
 
 

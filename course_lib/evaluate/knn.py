@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from course_lib.evaluate.checks import PATIENCE, check_features, check_labels, check_same_width, undisturbed
@@ -107,11 +107,15 @@ def knn(
 
 
 def accuracy(scores: Float[Tensor, "m classes"], y: Int64[Tensor, " m"], *, top: int = 1) -> float:
-    """How often, in percent, the right class is among the `top` highest scores.
+    """How often, in percent, the right class is among the `top` highest scores: the mean of `is_right`."""
+    return 100 * is_right(scores, y, top=top).double().mean().item()
+
+
+def is_right(scores: Float[Tensor, "m classes"], y: Int64[Tensor, " m"], *, top: int = 1) -> Bool[Tensor, " m"]:
+    """For each picture, whether the right class is among the `top` highest scores.
 
     A tie counts against: the right class must have fewer than `top` rivals that score as high or higher. So scores that
-    are all the same earn nothing. With no more than `top` classes the answer is 100, whatever the scores.
+    are all the same earn nothing. With no more than `top` classes the answer is yes, whatever the scores.
     """
-    right = scores.gather(1, y[:, None])
-    rivals = (scores >= right).sum(dim=1) - 1
-    return 100 * (rivals < top).double().mean().item()
+    rivals = (scores >= scores.gather(1, y[:, None])).sum(dim=1) - 1
+    return rivals < top

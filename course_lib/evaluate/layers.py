@@ -47,9 +47,12 @@ def layerwise(encoder: nn.Module, dataset: Dataset, *, on: str = "test", numbers
     `convnet()` and 32×32 pictures they are 3·18² = 972, 32·5² = 800, 64·4² = 1024, 192·2² = 768 and 512·1² = 512; the
     last is `encoder(x)` itself.
 
-    on: "test" for what is reported, by the protocol of `evaluate`: `linear_probe` on features of the frozen encoder, L2
-    strength chosen on val, refitted on train and val, test scored once for each stage. "val" for choosing, such as a
-    stage: fitted on train alone, the best strength's accuracy on val, and test is never read.
+    on: "test" for what is reported, by the protocol of `evaluate`: `linear_probe` on features of the frozen encoder,
+    fitted on train alone, L2 strength chosen on val, test scored once for each stage. "val" for choosing, such as a
+    stage: the same probe's accuracy on val, and test is never read.
+
+    To compare two stages picture by picture, `evaluate(Stage(encoder, 2, numbers), dataset).right` says of the third
+    stage which pictures its probe was right about, for `paired`.
 
     Warns where a probe did not converge. Raises TypeError for an encoder without stages, ValueError for `numbers`
     below 1 or another `on`, and as `features` and `linear_probe`.

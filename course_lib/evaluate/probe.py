@@ -46,7 +46,7 @@ class Probe:
 class ProbeResult:
     """What `linear_probe` found.
 
-    probe: the one fitted on train and val. top1, top5: its accuracy on test, in percent.
+    probe: the one fitted on train with the strength chosen. top1, top5: its accuracy on test, in percent.
     l2: the strength chosen. val_top1: strength that was tried -> accuracy on val, in percent. at_end: "strongest" or
     "weakest" where an end of the grid is better on val by more than chance, so that a wider grid might do better; None
     otherwise. converged: whether every fit, along the whole path, reached its gradient tolerance.
@@ -68,6 +68,7 @@ def fit_probe(
     *,
     l2: float,
     classes: int | None = None,
+    standard: tuple[Float[Tensor, " d"], Float[Tensor, " d"]] | None = None,
     start: Probe | None = None,
     tolerance: float = 1e-4,
     max_iter: int = 500,
@@ -81,6 +82,7 @@ def fit_probe(
     b is not penalised. scikit-learn's LogisticRegression(C=1 / (n * l2)) minimises the same, times a constant.
 
     classes: how many there are; by default as many as the largest label says.
+    standard: mean and std to standardise with, such as `standardizer` of many more pictures; by default those of z.
     start: a probe to start from, such as that of the next stronger penalty; zeros if None.
     tolerance: stop where no entry of the gradient, in the coordinates that `_Problem.solve` searches, is larger.
 
@@ -88,7 +90,7 @@ def fit_probe(
     """
     check_features(z, "features", rows=2)
     check_labels(y, z, "labels", classes)
-    return _Problem(z, y, classes or 1 + int(y.max())).solve(l2, start, tolerance, max_iter)
+    return _Problem(z, y, classes or 1 + int(y.max()), standard).solve(l2, start, tolerance, max_iter)
 
 
 def standardizer(z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
@@ -101,12 +103,12 @@ def standardizer(z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Te
 class _Problem:
     """Standardised features, labels, and what every strength shares."""
 
-    def __init__(self, z: Tensor, y: Tensor, classes: int):
+    def __init__(self, z: Tensor, y: Tensor, classes: int, standard: tuple[Tensor, Tensor] | None = None):
         if bool((y == y[0]).all()):
             raise ValueError(f"labels must hold at least two classes, got class {int(y[0])} alone: a probe learns to "
                              "tell classes apart, so take more pictures or shuffle before taking a part")
         self.y, self.classes = y.clone(), classes  # a copy, since gradients want no tensor of inference mode
-        self.mean, self.std = standardizer(z)
+        self.mean, self.std = standard or standardizer(z)
         self.x = (z - self.mean) / self.std
         # It steers the search (see solve). Of all rows: a few far out, as untrained encoders have, carry much of it.
         self.covariance = (self.x.T @ self.x).double() / len(z)
@@ -169,11 +171,11 @@ def linear_probe(
     max_iter: int = 500,
     quiet: bool = False,
 ) -> ProbeResult:
-    """`fit_probe` on train for each strength, the best on val refitted on train + val, and test scored once.
+    """`fit_probe` on train for each strength, the best chosen on val, and test scored once with that very probe.
 
     Strengths are tried from strong to weak, each fit starting from the last, until val falls by more than a standard
     error of its best accuracy: weaker ones overfit more. Of equals on val the strongest is chosen.
-    Standardising uses train alone while choosing, and train + val for the refit.
+    Standardising uses train alone. Nothing is fitted on val: it chooses, and stays fit for comparing encoders.
 
     quiet: show no progress bar, however long it takes. Raises as `fit_probe`.
     """
@@ -183,21 +185,18 @@ def linear_probe(
         check_same_width(train_z, z, f"train and {name} features")
         check_labels(y, z, f"{name} labels", classes)
     classes = classes or 1 + max(int(y.max()) for _, y in parts.values())
-    with bar(total=len(strengths) + 1, desc="linear probe", unit="fit", delay=PATIENCE, quiet=quiet) as fitted:
+    with bar(total=len(strengths), desc="linear probe", unit="fit", delay=PATIENCE, quiet=quiet) as fitted:
         path = search(train_z, train_y, val_z, val_y, classes, strengths, tolerance, max_iter, fitted.update)
-        fitted.total = fitted.n + 1  # weaker strengths may have been left out
-        both = _Problem(torch.cat([train_z, val_z]), torch.cat([train_y, val_y]), classes)
-        probe = both.solve(path.best.l2, path.best, tolerance, max_iter)
-        fitted.update()
-    scores = probe.scores(test_z)
+        fitted.total = fitted.n  # weaker strengths may have been left out
+    scores = path.best.scores(test_z)
     return ProbeResult(
-        probe,
+        path.best,
         top1=accuracy(scores, test_y),
         top5=accuracy(scores, test_y, top=5),
         l2=path.best.l2,
         val_top1=path.val_top1,
         at_end=_end(strengths, path.best.l2, path.val_top1, len(val_y)),
-        converged=probe.converged and path.converged,
+        converged=path.converged,
     )
 
 

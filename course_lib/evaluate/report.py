@@ -6,14 +6,14 @@ import dataclasses
 import html
 from collections.abc import Mapping
 
-import torch
-from torch import nn
+from jaxtyping import Bool
+from torch import Tensor, nn
 
 from course_lib.data.types import Dataset
 from course_lib.evaluate.checks import check_dataset, check_encoder, undisturbed
 from course_lib.evaluate.collapse import feature_std, rankme, uniformity
 from course_lib.evaluate.features import features, measuring_device, some
-from course_lib.evaluate.knn import knn
+from course_lib.evaluate.knn import accuracy, is_right, knn, knn_scores
 from course_lib.evaluate.probe import ProbeResult, linear_probe
 
 K, TEMPERATURE = 20, 0.07
@@ -22,8 +22,10 @@ K, TEMPERATURE = 20, 0.07
 COLUMNS = {
     "knn_top1": ("kNN top-1", "{:.1f} %"),
     "knn_top5": ("kNN top-5", "{:.1f} %"),
+    "knn_val": ("kNN on val", "{:.1f} %"),
     "linear_top1": ("linear top-1", "{:.1f} %"),
     "linear_top5": ("linear top-5", "{:.1f} %"),
+    "linear_val": ("linear on val", "{:.1f} %"),
     "rankme": ("RankMe", "{:.1f}"),
     "uniformity": ("uniformity", "{:.2f}"),
     "feature_std": ("feature std", "{:.2f}"),
@@ -35,13 +37,17 @@ class Report:
     """What an encoder is worth on a data set.
 
     name: what was measured, and on what.
-    measures: knn_top1, knn_top5, linear_top1, linear_top5 (percent of the test pictures), rankme, uniformity,
-    feature_std. protocol: how each was measured, in words.
+    measures: knn_top1, knn_top5, linear_top1, linear_top5 (percent of the test pictures), knn_val, linear_val (top-1,
+    percent of the val pictures, for every choice and comparison), rankme, uniformity, feature_std. protocol: how each
+    was measured, in words.
+    right: for each picture of val and of test whether kNN and probe were right, "knn_val", "knn_test", "linear_val" and
+    "linear_test", bool `[n]` on the CPU in the order of the pictures: what `paired` compares.
     """
 
     name: str
     measures: Mapping[str, float]
     protocol: Mapping[str, str]
+    right: Mapping[str, Bool[Tensor, " n"]] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def row(self) -> dict[str, str | float]:
         """The name and every measure: one row of a table."""
@@ -65,6 +71,9 @@ class Report:
 def evaluate(encoder: nn.Module, dataset: Dataset, *, name: str | None = None, batch_size: int = 512) -> Report:
     """Every measure of a frozen encoder. Features are taken once for train, val and test; test chooses nothing.
 
+    Probe and kNN learn from train alone. Val chooses the probe's strength, and what is measured on it is for choosing
+    and comparing; test is for what is reported.
+
     name: what the report calls the encoder; its class by default.
 
     Raises as `features`, `knn` and `linear_probe`: TypeError for what is no encoder or no data set, RuntimeError where
@@ -79,20 +88,24 @@ def evaluate(encoder: nn.Module, dataset: Dataset, *, name: str | None = None, b
         z[part] = features(encoder, images, batch_size=batch_size, device=device)
         y[part] = images.y.to(device)
     classes = len(dataset.classes)
-    near = knn(torch.cat([z["train"], z["val"]]), torch.cat([y["train"], y["val"]]), z["test"], y["test"],
-               classes=classes, k=K, temperature=TEMPERATURE)
     linear = linear_probe(z["train"], y["train"], z["val"], y["val"], z["test"], y["test"], classes=classes)
+    scores = {("knn", part): knn_scores(z["train"], y["train"], z[part], classes=classes, k=K, temperature=TEMPERATURE)
+              for part in ("val", "test")}
+    scores |= {("linear", part): linear.probe.scores(z[part]) for part in ("val", "test")}
+    right = {f"{by}_{part}": is_right(s, y[part]).cpu() for (by, part), s in scores.items()}
     measures = {
-        "knn_top1": near["top1"],
-        "knn_top5": near["top5"],
+        "knn_top1": accuracy(scores["knn", "test"], y["test"]),
+        "knn_top5": accuracy(scores["knn", "test"], y["test"], top=5),
+        "knn_val": accuracy(scores["knn", "val"], y["val"]),
         "linear_top1": linear.top1,
         "linear_top5": linear.top5,
+        "linear_val": accuracy(scores["linear", "val"], y["val"]),
         "rankme": rankme(z["test"]),
         "uniformity": uniformity(z["test"]),
         "feature_std": feature_std(z["test"]),
     }
     return Report(f"{name or type(encoder).__name__} on {dataset.name}", measures,
-                  _protocol(dataset, z["test"].shape[1], linear))
+                  _protocol(dataset, z["test"].shape[1], linear), right)
 
 
 @undisturbed()
@@ -121,16 +134,17 @@ def quick(encoder: nn.Module, dataset: Dataset, *, train: int = 10_000, val: int
 
 def _protocol(dataset: Dataset, dim: int, linear: ProbeResult) -> dict[str, str]:
     train, val, test = (f"{len(getattr(dataset, part)):,}" for part in ("train", "val", "test"))
-    fit = f"L2 strength {linear.l2:g} chosen on {val} val pictures, refitted on train and val, test scored once"
+    fit = (f"L2 strength {linear.l2:g} chosen on {val} val pictures, so linear_val is the best of "
+           f"{len(linear.val_top1)}; no fit on val; test scored once")
     if linear.at_end:
         fit += f"; the strength is the {linear.at_end} of the grid, so a wider grid might do better"
     if not linear.converged:
-        which = "the last fit" if not linear.probe.converged else "a fit of another strength"
+        which = "the fit chosen" if not linear.probe.converged else "a fit of another strength"
         fit += f"; NOT CONVERGED: {which} stopped before its gradient was within the tolerance"
     words = {
         "features": f"{dim} dimensions, float32, encoder frozen and in eval mode, checked",
-        "knn": f"cosine, k={K}, votes weighted exp(s/{TEMPERATURE}), bank of train and val ({train} + {val}), "
-               f"on {test} test pictures",
+        "knn": f"cosine, k={K}, votes weighted exp(s/{TEMPERATURE}), bank of {train} train pictures, "
+               f"on {test} test and {val} val pictures",
         "linear": f"multinomial logistic regression (L-BFGS) on standardised features of {train} train pictures, {fit}",
         "rankme": f"exp of the entropy of the singular values, test features not centred, from 1 to {dim}",
         "uniformity": "log mean exp(-2 d²) over all pairs of test features of length 1; lower is more even",

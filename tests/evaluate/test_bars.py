@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from course_lib.data.types import Dataset, Images
-from course_lib.evaluate import RawPixels, evaluate, features, knn, layerwise, linear_probe, probe
+from course_lib.evaluate import RawPixels, evaluate, features, few_label, knn, layerwise, linear_probe, probe
 from course_lib.evaluate.checks import PATIENCE
 from course_lib.nets import convnet
 from course_lib.progress import bar
@@ -33,7 +33,7 @@ def bars(monkeypatch):
         return one
 
     monkeypatch.setenv("TQDM_DISABLE", "0")
-    for name in ("features", "knn", "layers", "probe"):
+    for name in ("features", "few_label", "knn", "layers", "probe"):
         monkeypatch.setattr(sys.modules[f"course_lib.evaluate.{name}"], "bar", recorded)
     return made
 
@@ -60,18 +60,23 @@ def test_the_probe_moves_by_fits_and_ends_full_where_strengths_are_left_out(data
     z = [torch.randn(len(p), 40) for p in (data.train, data.val, data.test)]
     parts = (z[0], data.train.y, z[1], data.val.y, z[2], data.test.y)
     result = linear_probe(*parts, strengths=(1.0, 1e-1))
-    fits = len(result.val_top1) + 1
+    fits = len(result.val_top1)
     assert seen(bars) == [("linear probe", fits, fits)]
     linear_probe(*parts, quiet=True)
     assert len(bars) == 1
 
 
 def test_the_probe_leaves_out_strengths(data, bars, monkeypatch):
-    tops = iter([90, 10, 50, 50])
+    tops = iter([90, 10, 50, 50])  # two strengths on val, then top-1 and top-5 on test
     monkeypatch.setattr(probe, "accuracy", lambda scores, y, top=1: next(tops))
     z = [torch.randn(len(p), 4) for p in (data.train, data.val, data.test)]
     linear_probe(z[0], data.train.y, z[1], data.val.y, z[2], data.test.y)
-    assert seen(bars) == [("linear probe", 3, 3)]
+    assert seen(bars) == [("linear probe", 2, 2)]
+
+
+def test_few_labels_have_one_bar_for_all_fits(data, bars):
+    few_label(RawPixels(8), data, (1, 2), 3)
+    assert seen(bars)[-1] == ("few labels", 6, 6)
 
 
 @pytest.mark.parametrize(("on", "steps"), [("test", 12), ("val", 9)])

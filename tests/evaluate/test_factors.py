@@ -32,9 +32,9 @@ def test_quantities_are_read_by_ridge_regression():
     noise = torch.randn(200, generator=torch.Generator().manual_seed(5))
     train_t, test_t = train_f["size"] + noise[:100] / 5, test_f["size"] + noise[100:] / 5
     score = factor_probe(train_z, {"size": train_t}, test_z, {"size": test_t})["size"]
-    scale = StandardScaler().fit(train_z.double().numpy())
-    x, x_test = (scale.transform(z.double().numpy()) for z in (train_z, test_z))
-    theirs = [100 * Ridge(alpha=100 * l2).fit(x, train_t.numpy()).score(x_test, test_t.numpy())
+    scale = StandardScaler().fit(train_z[:80].double().numpy())  # the last fifth chooses the strength alone
+    x, x_test = (scale.transform(z.double().numpy()) for z in (train_z[:80], test_z))
+    theirs = [100 * Ridge(alpha=80 * l2).fit(x, train_t[:80].numpy()).score(x_test, test_t.numpy())
               for l2 in (1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)]
     assert any(score == pytest.approx(r2, abs=1e-3) for r2 in theirs)
     assert max(theirs) - min(theirs) > 1  # or any strength would pass

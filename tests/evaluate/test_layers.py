@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_lib.data.types import Dataset, Images
-from course_lib.evaluate import features, layers, layerwise, linear_probe
-from course_lib.evaluate.layers import Stage
+from course_lib.evaluate import Stage, evaluate, features, layers, layerwise, linear_probe, paired
 from course_lib.nets import convnet, vit
 
 
@@ -64,6 +63,13 @@ def test_every_stage_gives_about_as_many_numbers(encoder, widths):
     stages = [None, *range(len(widths) - 1)]
     assert [features(Stage(encoder, stage, 1024), x).shape[1] for stage in stages] == widths
     assert features(Stage(encoder, 0, 1), x).shape[1] == len(encoder.eval().stages(x)[0][0])  # at least a grid of one
+
+
+def test_stages_can_be_compared_picture_by_picture(data):
+    right = [evaluate(Stage(Forgetful(), stage, 48), data).right["linear_test"] for stage in (0, 1)]
+    top1 = layerwise(Forgetful(), data, numbers=48)
+    assert [100 * bits.double().mean().item() for bits in right] == pytest.approx([top1["stage 1"], top1["stage 2"]])
+    assert paired(*right).low > 0
 
 
 def test_the_encoder_stays_as_it_is(data):

@@ -113,17 +113,16 @@ def test_constant_dimensions_carry_nothing_and_break_nothing():
     torch.testing.assert_close(probe.weight[:-2], wanted.weight, rtol=1e-2, atol=1e-2)
 
 
-def test_strength_is_chosen_on_val_refitted_on_both_and_test_scored_once():
+def test_strength_is_chosen_on_val_and_that_very_probe_scored_on_test():
     train, val, test = problem(60, d=40), problem(200, d=40, seed=2), problem(300, d=40, seed=3)
     result = linear_probe(*train, *val, *test, classes=4, tolerance=1e-6)
     fits = {l2: fit_probe(*train, l2=l2, classes=4, tolerance=1e-6) for l2 in result.val_top1}
     by_hand = {l2: accuracy(fit.scores(val[0]), val[1]) for l2, fit in fits.items()}
     assert result.val_top1 == pytest.approx(by_hand, abs=1)  # a probe that starts elsewhere may flip one in 200
     assert result.val_top1[result.l2] == max(result.val_top1.values())
-    both = (torch.cat([train[0], val[0]]), torch.cat([train[1], val[1]]))
-    refitted = fit_probe(*both, l2=result.l2, classes=4, tolerance=1e-6)
-    torch.testing.assert_close(result.probe.mean, both[0].mean(0))
-    torch.testing.assert_close(result.probe.weight, refitted.weight, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(result.probe.mean, train[0].mean(0))
+    torch.testing.assert_close(result.probe.weight, fits[result.l2].weight, rtol=1e-2, atol=1e-3)
+    assert accuracy(result.probe.scores(val[0]), val[1]) == result.val_top1[result.l2]
     assert result.top1 == accuracy(result.probe.scores(test[0]), test[1])
     assert result.top5 == 100  # four classes
 
@@ -134,6 +133,26 @@ def test_the_choice_reads_no_test_label():
     other = linear_probe(*train, *val, test[0], test[1].flip(0), classes=4)
     assert torch.equal(honest.probe.weight, other.probe.weight) and honest.l2 == other.l2
     assert honest.top1 != other.top1
+
+
+def test_the_labels_of_val_do_nothing_but_choose():
+    """With one strength there is nothing to choose, and a probe fitted on val too would be another one."""
+    train, val, test = problem(60), problem(200, seed=2), problem(30, seed=3)
+    probes = [linear_probe(*train, val[0], y, *test, classes=4, strengths=(1e-2,)).probe for y in (
+        val[1], val[1].flip(0))]
+    assert torch.equal(probes[0].weight, probes[1].weight) and torch.equal(probes[0].bias, probes[1].bias)
+    assert torch.equal(probes[0].weight, fit_probe(*train, l2=1e-2, classes=4).weight)
+
+
+def test_features_may_be_standardized_by_those_of_more_pictures():
+    z, y = problem(200)
+    standard = (z.mean(0), z.std(0, correction=0))
+    few = fit_probe(z[:20], y[:20], l2=1e-2, classes=4, standard=standard, tolerance=1e-7)
+    assert torch.equal(few.mean, standard[0]) and torch.equal(few.std, standard[1])
+    x = ((z[:20] - standard[0]) / standard[1]).numpy()
+    theirs = LogisticRegression(C=1 / (20 * 1e-2), tol=1e-10, max_iter=10_000).fit(x, y[:20].numpy())
+    np.testing.assert_allclose(few.scores(z).softmax(1).numpy(),
+                               theirs.predict_proba(((z - standard[0]) / standard[1]).numpy()), atol=1e-4)
 
 
 def test_a_few_rows_far_out_do_not_keep_it_from_the_minimum():

@@ -7,7 +7,18 @@ import torch
 from torch import nn
 
 from course_lib.data.types import Dataset, Images
-from course_lib.evaluate import RawPixels, Report, evaluate, features, knn, linear_probe, rankme
+from course_lib.evaluate import (
+    RawPixels,
+    Report,
+    evaluate,
+    features,
+    few_label,
+    knn,
+    knn_scores,
+    linear_probe,
+    quick,
+    rankme,
+)
 from course_lib.evaluate import report as report_module
 
 
@@ -32,14 +43,40 @@ def report():
 def test_the_measures_are_those_of_their_functions(report):
     data = dataset()
     train, val, test = (features(RawPixels(4), p) for p in (data.train, data.val, data.test))
-    near = knn(torch.cat([train, val]), torch.cat([data.train.y, data.val.y]), test, data.test.y, k=20)
+    near, near_val = (knn(train, data.train.y, z, y, k=20) for z, y in ((test, data.test.y), (val, data.val.y)))
     linear = linear_probe(train, data.train.y, val, data.val.y, test, data.test.y)
     assert list(report.measures) == [
-        "knn_top1", "knn_top5", "linear_top1", "linear_top5", "rankme", "uniformity", "feature_std"]
+        "knn_top1", "knn_top5", "knn_val", "linear_top1", "linear_top5", "linear_val", "rankme", "uniformity",
+        "feature_std"]
     assert report.measures["knn_top1"] == near["top1"] and report.measures["knn_top5"] == near["top5"]
     assert report.measures["linear_top1"] == linear.top1 and report.measures["linear_top5"] == linear.top5
+    assert report.measures["knn_val"] == near_val["top1"]
+    assert report.measures["linear_val"] == linear.val_top1[linear.l2]
     assert report.measures["rankme"] == rankme(test)
     assert report.row() == {"name": "raw pixels on dots", **report.measures}
+
+
+def test_who_was_right_is_kept_for_each_picture(report):
+    data = dataset()
+    train, val, test = (features(RawPixels(4), p) for p in (data.train, data.val, data.test))
+    probe = linear_probe(train, data.train.y, val, data.val.y, test, data.test.y).probe
+    assert list(report.right) == ["knn_val", "knn_test", "linear_val", "linear_test"]
+    assert torch.equal(report.right["linear_test"], probe.scores(test).argmax(1) == data.test.y)
+    votes = knn_scores(train, data.train.y, val, classes=7)
+    assert torch.equal(report.right["knn_val"], votes.argmax(1) == data.val.y)
+    for key, measure in (("knn_val", "knn_val"), ("knn_test", "knn_top1"), ("linear_val", "linear_val"),
+                         ("linear_test", "linear_top1")):
+        assert report.right[key].dtype == torch.bool
+        assert 100 * report.right[key].double().mean() == pytest.approx(report.measures[measure])
+    assert "tensor" not in repr(report)
+
+
+def test_no_label_of_val_reaches_the_bank_or_the_probe():
+    data = dataset()
+    other = dataclasses.replace(data, val=dataclasses.replace(data.val, y=data.val.y.flip(0)))
+    first, second = evaluate(RawPixels(4), data), evaluate(RawPixels(4), other)
+    assert torch.equal(first.right["knn_test"], second.right["knn_test"])
+    assert not torch.equal(first.right["knn_val"], second.right["knn_val"])
 
 
 def test_each_picture_is_encoded_once(monkeypatch):
@@ -58,8 +95,8 @@ def test_text_and_html_show_numbers_and_protocol(report):
     top1 = f"{report.measures['knn_top1']:.1f} %"
     for text in (str(report), report._repr_html_()):
         assert "raw pixels on dots" in text and top1 in text
-        assert "bank of train and val (150 + 60), on 80 test pictures" in text
-        assert "L2 strength" in text and "test scored once" in text
+        assert "bank of 150 train pictures, on 80 test and 60 val pictures" in text
+        assert "L2 strength" in text and "no fit on val; test scored once" in text
     odd = dataclasses.replace(report, name="<b>")
     assert "&lt;b&gt;" in odd._repr_html_()
 
@@ -112,8 +149,15 @@ def test_a_report_cannot_be_altered():
 def test_a_data_set_smaller_than_k_is_refused_in_words():
     data = dataset()
     tiny = Dataset("tiny", data.pretrain, data.train[:10], data.val[:5], data.test)
-    with pytest.raises(ValueError, match="k must lie between 1 and the 15 neighbours that there are, got 20"):
+    with pytest.raises(ValueError, match="k must lie between 1 and the 10 neighbours that there are, got 20"):
         evaluate(RawPixels(4), tiny)
+
+
+@pytest.mark.parametrize("measure", [evaluate, quick, few_label])
+def test_pictures_without_classes_are_refused_in_words(measure):
+    plain = dataset().pretrain
+    with pytest.raises(ValueError, match="tells classes apart, and the pictures of plain have none: put them in one"):
+        measure(RawPixels(4), Dataset("plain", plain, plain, plain, plain))
 
 
 def test_bad_input():

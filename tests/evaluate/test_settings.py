@@ -16,12 +16,14 @@ from course_lib.evaluate import (
     factor_probe,
     feature_std,
     features,
+    few_label,
     fit_probe,
     knn,
     knn_scores,
     layerwise,
     linear_probe,
     nearest,
+    paired,
     quick,
     rankme,
     region_similarity,
@@ -100,10 +102,13 @@ def measures(data, z, masks):
     factors = [{"class": y[i], "size": z[i][:, 0] ** 2} for i in (0, 2)]
     clips = FakeClips(masks, masks > 0.6)
     linear = linear_probe(*everything, strengths=(1e-1, 1e-3))
+    report = evaluate(encoder, data)
     found = retrieval(z[0], z[2], y[0], y[2])
     return {
         "features": features(encoder, data.test), "of floats": features(encoder, data.test.x.float() / 255),
-        "evaluate": evaluate(encoder, data).measures, "quick": quick(encoder, data),
+        "evaluate": report.measures, "right": dict(report.right), "quick": quick(encoder, data),
+        "few labels": few_label(encoder, data, (2,), 2).right,
+        "paired": dataclasses.astuple(paired(report.right["knn_val"], report.right["linear_val"])),
         "layerwise": layerwise(encoder, data, numbers=8),
         "layerwise on val": layerwise(encoder, data, on="val", numbers=8),
         "nearest": nearest(z[0], z[1], k=3), "knn_scores": knn_scores(z[0], y[0], z[1], classes=3),

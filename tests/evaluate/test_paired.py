@@ -1,0 +1,162 @@
+"""paired(): the difference of two encoders on the same pictures, and how sure it is; claim(): one line about it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from reference.paired_answers import SETTINGS, coverage
+from scipy import stats
+
+from course_lib.evaluate import Difference, claim, paired
+from course_lib.evaluate.paired import student_t
+
+
+def answers(both, a_alone, b_alone, neither):
+    """Who was right, of a and of b, on so many pictures of each kind."""
+    a = [True] * (both + a_alone) + [False] * (b_alone + neither)
+    b = [True] * both + [False] * a_alone + [True] * b_alone + [False] * neither
+    return torch.tensor(a), torch.tensor(b)
+
+
+def test_one_seed_each_is_bonett_and_prices_interval():
+    got = paired(*answers(20, 12, 4, 14))
+    p12, p21 = 13 / 52, 5 / 52  # one is added to each kind on which they differ
+    half = stats.norm.ppf(0.975) * math.sqrt((p12 + p21 - (p12 - p21) ** 2) / 52)
+    assert got.points == pytest.approx(16) and (got.pictures, got.seeds) == (50, (1, 1))
+    assert (got.low, got.high) == (pytest.approx(100 * (p12 - p21 - half)), pytest.approx(100 * (p12 - p21 + half)))
+
+
+def test_by_hand_on_two_pictures():
+    got = paired(torch.tensor([True, True]), torch.tensor([False, True]))
+    # With the two added pictures the differences are 1, 0, 1, -1: mean 1/4, variance 11/16, over 4.
+    half = stats.norm.ppf(0.975) * math.sqrt(11 / 64)
+    assert got.points == 50 and got.low == pytest.approx(25 - 100 * half)
+    assert got.high == 100, "no difference is more than 100 points"
+
+
+def test_pictures_on_which_both_agree_count_for_nothing_but_their_number():
+    one, other = paired(*answers(80, 12, 4, 4)), paired(*answers(4, 12, 4, 80))
+    assert [one.points, one.low, one.high] == pytest.approx([other.points, other.low, other.high])
+
+
+def test_several_seeds_by_hand():
+    a = torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]]).bool()
+    b = torch.tensor([[0, 1, 0, 0], [0, 1, 1, 0]]).bool()
+    got = paired(a, b)
+    d = np.array([1, 0, 0, 1, 1, -1])  # of the means over seeds, and the two added pictures
+    of_pictures = d.var() / 6
+    # Accuracies 3/4 and 1 of a, 1/4 and 1/2 of b: each variance 1/32, over two seeds.
+    of_a = of_b = 1 / 64
+    # What neither seed nor picture explains, a: ±1/8 thrice and ±3/8 once in each row; its mean square has 3 degrees.
+    residual = 2 * (3 * (1 / 8) ** 2 + (3 / 8) ** 2) / 3
+    variance = of_pictures + of_a + of_b - 2 * residual / 8
+    freedom = variance**2 / (of_pictures**2 / 5 + of_a**2 + of_b**2)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
+    assert got.points == pytest.approx(50) and got.seeds == (2, 2) and got.counts_seeds
+    assert (got.low, got.high) == (pytest.approx(100 * (d.mean() - half), abs=1e-3),
+                                   pytest.approx(100 * min(d.mean() + half, 1), abs=1e-3))
+
+
+def test_seeds_that_differ_widen_the_interval():
+    draw = torch.Generator().manual_seed(0)
+    b = torch.rand(2, 3, 1000, generator=draw) < 0.5
+    steady, spread = (torch.rand(3, 1000, generator=draw) < torch.tensor(p)[:, None]
+                      for p in ((0.6, 0.6, 0.6), (0.45, 0.6, 0.75)))
+    narrow, wide = paired(steady, b[0]), paired(spread, b[0])
+    assert narrow.low > 0, "three steady seeds show ten points"
+    assert wide.low < 0 < wide.high, "three seeds that differ by fifteen points do not"
+
+
+def test_one_seed_beside_several_is_given_their_spread():
+    draw = torch.Generator().manual_seed(0)
+    a = torch.rand(3, 1000, generator=draw) < torch.tensor([0.5, 0.6, 0.7])[:, None]
+    b = torch.rand(1000, generator=draw) < 0.5
+    got = paired(a, b)
+    assert got.seeds == (3, 1) and got.counts_seeds
+    assert got.high - got.low > 2 * 4.3 * 100 * a.double().mean(1).std().item()
+
+
+def test_it_turns_around_when_both_are_swapped():
+    draw = torch.Generator().manual_seed(0)
+    for shape_a, shape_b in (((60,), (60,)), ((3, 60), (3, 60)), ((3, 60), (60,)), ((2, 60), (5, 60))):
+        a, b = torch.rand(shape_a, generator=draw) < 0.6, torch.rand(shape_b, generator=draw) < 0.4
+        there, back = paired(a, b), paired(b, a)
+        assert (there.points, there.low, there.high) == pytest.approx((-back.points, -back.high, -back.low))
+        assert there.seeds == back.seeds[::-1]
+
+
+def test_an_encoder_beside_itself_differs_by_nothing():
+    a = torch.rand(5000) < 0.6
+    got = paired(a, a)
+    assert got.points == 0 and got.low == -got.high and got.high < 0.06
+    assert str(got) == "+0.0 points (-0.1 to 0.1)"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_interval_holds_the_truth_as_often_as_it_says(name):
+    held = coverage(SETTINGS[name], 400)
+    assert held >= 0.93, f"only {100 * held:.1f} % of the intervals of 95 % hold the true difference"
+
+
+@pytest.mark.parametrize("freedom", [1, 1.5, 2, 3.3, 4, 30, 1e4, 1e7, math.inf])
+def test_students_t(freedom):
+    assert student_t(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-6)
+
+
+def test_it_is_written_with_its_sign_and_says_what_is_not_counted():
+    got = Difference(5.62, 4.4, 6.79, 5000, (1, 1))
+    assert str(got) == "+5.6 points (4.4 to 6.8)"
+    assert repr(got) == ("+5.6 points (4.4 to 6.8), 95 %, on 5,000 pictures, one training of each, so the spread "
+                         "between seeds is not counted")
+    assert str(Difference(-0.02, -1.26, 1.0, 5, (1, 1))) == "+0.0 points (-1.3 to 1.0)"
+    assert repr(Difference(1, 0, 2, 10, (3, 3))).endswith("on 10 pictures, 3 seeds each")
+    assert repr(Difference(1, 0, 2, 10, (3, 1))).endswith("on 10 pictures, 3 and 1 seeds")
+
+
+@pytest.mark.parametrize(("a", "b", "error", "sentence"), [
+    ([True], torch.ones(1).bool(), TypeError, r"a must be a tensor of bools, one a picture, got list: take report"),
+    (torch.ones(3).bool(), torch.ones(3), TypeError, r"b must be a tensor of bools, one a picture, got torch\.float32"),
+    (torch.ones(3).bool(), torch.ones(4).bool(), ValueError, "of the same pictures, got 3 and 4: take both on"),
+    (torch.ones(2, 3).bool(), torch.ones(2).bool(), ValueError, "of the same pictures, got 3 and 2"),
+    (torch.ones(0).bool(), torch.ones(0).bool(), ValueError, r"at least one picture whether it was right, .* \[0\]"),
+    (torch.ones(1, 1, 1).bool(), torch.ones(1).bool(), ValueError, r"\[n\] or \[seeds, n\], got \[1, 1, 1\]"),
+])
+def test_bad_input(a, b, error, sentence):
+    with pytest.raises(error, match=sentence):
+        paired(a, b)
+
+
+@pytest.mark.parametrize(("low", "high", "given", "line"), [
+    (4.4, 6.8, {}, "✓ a beats b: +5.0 points (4.4 to 6.8)"),
+    (-0.1, 6.8, {}, "✗ a beats b: +5.0 points (-0.1 to 6.8)"),
+    (4.4, 6.8, {"above": 4}, "✓ a beats b: +5.0 points (4.4 to 6.8), claimed above 4"),
+    (4.4, 6.8, {"above": 5}, "✗ a beats b: +5.0 points (4.4 to 6.8), claimed above 5"),
+    (-0.1, 6.8, {"same": True}, "✓ a beats b: no difference that we can measure, +5.0 points (-0.1 to 6.8)"),
+    (4.4, 6.8, {"same": True}, "✗ a beats b: +5.0 points (4.4 to 6.8)"),
+])
+def test_a_claim_is_one_line(low, high, given, line, capsys):
+    assert claim("a beats b", Difference(5, low, high, 100, (3, 3)), **given) is None
+    assert capsys.readouterr().out == line + "\n"
+
+
+def test_a_claim_of_one_training_says_so(capsys):
+    claim("a beats b", Difference(5, 4, 6, 100, (1, 1)))
+    assert capsys.readouterr().out == "✓ a beats b: +5.0 points (4.0 to 6.0); one training of each\n"
+
+
+@pytest.mark.parametrize("yes", [True, np.float64(1) < 2, torch.tensor(1.0) < 2])
+def test_a_plain_comparison_is_told_as_one(yes, capsys):
+    claim("the loss falls", yes)
+    claim("the loss falls", not yes)
+    note = "the loss falls: a comparison of two numbers, without an interval\n"
+    assert capsys.readouterr().out == f"✓ {note}✗ {note}"
+
+
+def test_bad_claims():
+    with pytest.raises(TypeError, match=r"by a Difference or by True or False, got float: give evaluate\.paired"):
+        claim("a is better", 0.3)
+    with pytest.raises(ValueError, match="above and same are for a Difference, got them with a plain comparison"):
+        claim("a is better", True, same=True)
+    with pytest.raises(ValueError, match="above 2 points or of none at all, got both: leave out"):
+        claim("a is better", Difference(5, 4, 6, 100, (1, 1)), above=2, same=True)
