@@ -1,8 +1,8 @@
 """Few labels, for runs on disk: how accuracy grows with the labels, of frozen features and of training from scratch.
 
-It leaves `assets/results/<data>-<profile>/few/<name>.json`, with who was right on val for each number of labels a class
-and each draw of labelled pictures. `supervised` was trained with all labels, so nothing that it learned is used: it is
-trained anew on the labelled pictures of each draw and on no others, with its own augmentation.
+It leaves `assets/results/<data>-<profile>/few/<name>-seed<seed>.json`, with who was right on val for each number of
+labels a class and each draw of labelled pictures. `supervised` was trained with all labels, so nothing that it learned
+is used: it is trained anew on the labelled pictures of each draw and on no others, with its own augmentation.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def budgets(data: Dataset) -> tuple[int, ...]:
 
 def path(run: Run) -> Path:
     """Where the few-label measures of a run are."""
-    return run.result_path.parent / "few" / f"{run.name}.json"
+    return run.result_path.parent / "few" / run.result_path.name
 
 
 def read(run: Run) -> FewLabels:
@@ -111,7 +111,8 @@ def measure(run: Run, data: Dataset, *, draws: int = DRAWS) -> FewLabels:
         settings, encoder, weights = run.settings, run.encoder(), run.result["files"]["encoder"]["sha256"]
     header = {"name": run.name, "data": run.data, "source": data.source, "profile": run.profile, "on": "val",
               "pictures": [len(data.train), len(data.val)], "per_class": budgets(data),
-              "recipe": dataclasses.asdict(settings), "weights": weights}
+              "seed": run.seed, "recipe": dataclasses.asdict(settings), "weights": weights,
+              "epochs": EPOCHS, "steps": STEPS[run.profile]}
     header = json.loads(json.dumps(header))  # as it is read again
     with claim(run.resume_path.with_name(f"few-{run.resume_path.name}")):
         there = read_result(path(run)) if path(run).exists() else {}
@@ -119,21 +120,26 @@ def measure(run: Run, data: Dataset, *, draws: int = DRAWS) -> FewLabels:
         if there != header:
             known = []
         missing = range(len(known), draws)
-        for some in [[draw] for draw in missing] if from_scratch(settings) else [missing] * bool(missing):
-            right = told_apart(settings, encoder, data, some).right
+        if from_scratch(settings):
+            parts = [[draw] for draw in missing]  # each takes minutes, so each is kept
+        else:
+            parts = [missing] if missing else []
+        for some in parts:
+            right = told_apart(settings, encoder, data, some, run.seed).right
             known += [[packed(row) for row in right[:, i]] for i in range(len(some))]
             write_text(path(run), as_json({**header, "draws": known}))
     return read(run)
 
 
-def told_apart(settings: Settings, encoder: nn.Module | None, data: Dataset, draws: Sequence[int]) -> FewLabels:
+def told_apart(settings: Settings, encoder: nn.Module | None, data: Dataset, draws: Sequence[int],
+               seed: int = 0) -> FewLabels:
     """A recipe with few labels: trained from scratch on them where that is what it is, frozen otherwise.
 
-    encoder: the trained one; None where nothing is trained, or all is trained from scratch.
+    encoder: the trained one; None where nothing is trained, or all is trained from scratch. seed: of an untrained one.
     """
     per_class = budgets(data)
     if not from_scratch(settings):
-        return few_label(encoder or build_encoder(settings).to(pick_device()), data, per_class, draws)
+        return few_label(encoder or build_encoder(settings, seed).to(pick_device()), data, per_class, draws)
     rows = [torch.stack([scratch(settings, data, n, draw) for draw in draws]) for n in per_class]
     return FewLabels(per_class, torch.stack(rows))
 

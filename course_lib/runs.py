@@ -34,7 +34,7 @@ from course_lib.evaluate import Difference, evaluate, evaluate_clips, paired
 from course_lib.files import claim, write_all, write_text
 from course_lib.methods.base import Method
 from course_lib.recipes import Settings, build_encoder, build_method, check_name, recipe
-from course_lib.train import History, check_weights, describe, fit
+from course_lib.train import History, describe, fit
 
 ASSETS = Path(__file__).parents[1] / "assets"
 CURVE_POINTS = 200
@@ -142,14 +142,14 @@ class Run:
         """Train, measure, write the files, and return the result. A run that was killed goes on where it stopped.
 
         Nothing that was there is touched before everything new is trained, measured and on the disk.
-        Raises what `fit` and `evaluate` raise, and RuntimeError where the same run is already going on.
+        Raises what `fit` and `evaluate` raise, and ValueError where the same run is already going on.
         """
         with claim(self.resume_path):
             settings, history, pretext, weights = recipe(self.name, self.profile), History(), {}, {}
             if settings.trained:
                 method, history, settings = train_recipe(settings, data, self.seed, self.resume_path)
                 weights = {"encoder": halved(method.encoder.state_dict()), "heads": halved(heads(method))}
-                method = self._as_shipped(settings, weights)
+                method = self._as_shipped(settings, weights, method)
                 encoder = method.encoder
                 pretext = held_out(method, data, settings.fit["batch_size"], self.seed)
             else:
@@ -162,17 +162,32 @@ class Run:
             self.resume_path.unlink(missing_ok=True)
         return self.result
 
-    def _as_shipped(self, settings: Settings, weights: Mapping[str, Mapping[str, Tensor]]) -> Method:
-        """The method with its weights as they will be read again: what is measured is what is shipped."""
+    def _as_shipped(self, settings: Settings, weights: Mapping[str, Mapping[str, Tensor]], trained: Method) -> Method:
+        """The method with its weights as they will be read again: what is measured is what is shipped. What is not
+        shipped, such as a memory bank, is taken as training left it.
+
+        Raises FloatingPointError where a number is finite in float32 alone.
+        """
         method = build_method(settings, seed=self.seed)
-        method.encoder.load_state_dict(weights["encoder"])
-        method.load_state_dict(weights["heads"], strict=False)
-        check_weights(method)  # what is finite in float32 may not be in float16
-        return method.to(pick_device())
+        shipped = {f"encoder.{name}": value for name, value in weights["encoder"].items()} | weights["heads"]
+        whole = trained.state_dict()
+        for name, value in shipped.items():
+            if value.is_floating_point() and (value.isinf() & whole[name].cpu().isfinite()).any():
+                raise FloatingPointError(f"{self.name}: {name} is not finite in float16, in which weights are shipped, "
+                                         "so nothing is written: a smaller learning rate or more weight decay keeps "
+                                         "it below 65,504")
+        method.load_state_dict({**whole, **shipped})
+        return method.to(pick_device()).eval()
 
     def measure(self, data: Dataset) -> dict:
-        """Measure its checkpoint anew, as after a change to the evaluator; nothing is trained."""
+        """Measure its checkpoint anew, as after a change to the evaluator; nothing is trained.
+
+        Raises ValueError for another copy of the data than it was trained and measured on.
+        """
         result = self.result
+        if data.source != result["source"]:
+            raise ValueError(f"{self.name} was measured on {result['source'] or self.data}, and these pictures come "
+                             f"from {data.source or data.name}: give the same copy, or run it anew")
         if saw_val(result):
             result["saw_val"] = True  # measuring anew gives it bits, and changes nothing about its training
         result |= self._measures(data, self.encoder(), self.settings)
@@ -224,6 +239,7 @@ def held_out(method: Method, data: Dataset, batch_size: int, seed: int = 0) -> d
     """How well a method does what it was trained for, on pictures that it was not trained on: the means of its loss and
     of what else it logs, in eval mode. Of a method that follows things through clips also `J` and `F`, and those of
     copying the first mask (see `evaluate_clips`). A method that remembers pictures is tried on those that it knows."""
+    modes = {module: module.training for module in method.modules()}
     method.eval()
     images = data.seen_by(method.needs) if method.remembers_pictures else data.held_out(method.needs)
     images = images.to(next(method.parameters()).device)
@@ -237,6 +253,8 @@ def held_out(method: Method, data: Dataset, batch_size: int, seed: int = 0) -> d
     means = {key: torch.stack([log[key] for log in logs]).mean().item() for key in logs[0]}
     if "clips" in method.needs:
         means |= {key: value for key, value in evaluate_clips(method.track, images).items() if isinstance(value, float)}
+    for module, mode in modes.items():
+        module.training = mode
     return rounded(means, 4)
 
 
@@ -269,7 +287,7 @@ def floor(result: Mapping[str, Any], found: list[dict]) -> dict | None:
     """The result, among those found, of the same architecture, seed and pictures, untrained; None where there is none.
     """
     same = ("architecture", "seed", "source")
-    known = [r for r in found if not r["recipe"]["fit"] and all(r[key] == result[key] for key in same)]
+    known = [r for r in found if not r["recipe"]["fit"] and all(r.get(key) == result[key] for key in same)]
     return known[0] if known else None
 
 
@@ -339,8 +357,13 @@ def compare(a: str, b: str, *, by: str = "linear", on: str = "val", data: str = 
 
 
 def architecture(encoder: nn.Module) -> str:
-    """A short name for everything in an encoder but its weights: equal for two that are built alike."""
-    return hashlib.sha256(json.dumps(describe(encoder), sort_keys=True).encode()).hexdigest()[:16]
+    """A short name for the classes and shapes in an encoder, and for the options of the course's own classes: equal for
+    two that are built alike, whatever torch keeps in its modules."""
+    modules = dict(encoder.named_modules())
+    ours = {place for place, module in modules.items() if type(module).__module__.startswith("course_lib.")}
+    told = {key: value for key, value in describe(encoder).items()
+            if key.startswith("the shape of ") or key in modules or key.rpartition(".")[0] in ours}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
@@ -396,7 +419,7 @@ def load_weights(module: nn.Module, path: str | Path, ignore: tuple[str, ...] = 
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}): fetch it again") from error
     own = module.state_dict()
-    missing = [k for k in own if k not in state and not k.startswith(ignore or ("\0",))]
+    missing = [k for k in own if k not in state and not k.startswith(ignore)]
     extra = [k for k in state if k not in own]
     wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
     kinds = [k for k in own if k in state and state[k].is_floating_point() != own[k].is_floating_point()]
@@ -416,6 +439,8 @@ def train_or_load(name: str, data: Dataset, profile: str, *, train: bool = False
     It trains where `train` asks for it, in the smoke profile, and where no result on this data set is shipped.
     """
     run = Run(name, data.name, profile, seed, assets)
+    if not run.settings.trained:
+        raise ValueError(f"{name} is measured as it is and has nothing to train: take Run({name!r}, …).encoder()")
     if train or profile == "smoke" or not run.exists:
         method, history, _ = train_recipe(recipe(name, profile), data, seed)
         return method.eval(), history

@@ -44,7 +44,8 @@ class Table:
     def __str__(self) -> str:
         rule = "---:" if self.numbers else "---"
         lines = [self.columns, ("---", *(rule,) * (len(self.columns) - 1)), *self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.note}" * bool(self.note)
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"{text}\n\n{self.note}" if self.note else text
 
     __repr__ = __str__
 
@@ -53,7 +54,7 @@ class Table:
             return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
         table = f"<table>{line(self.columns, 'th')}{''.join(line(r, 'td') for r in self.rows)}</table>"
-        return table + f"<p>{html.escape(self.note)}</p>" * bool(self.note)
+        return f"{table}<p>{html.escape(self.note)}</p>" if self.note else table
 
 
 def results_table(data: str = "cifar10", profile: str = "laptop", *, names: tuple[str, ...] | None = None,
@@ -140,7 +141,7 @@ def fill(root: Path, *, write: bool = True) -> list[str]:
     differed, texts = [], {}
     for path, names, text in (filled_readme(root), *filled_notebooks(root)):
         if names:
-            differed += [f"{path.relative_to(root).as_posix()}{': ' * bool(name)}{name}" for name in names]
+            differed += [f"{path.relative_to(root).as_posix()}: {name}".removesuffix(": ") for name in names]
             texts[path] = text.encode()
     if write:
         write_all(texts)
@@ -168,7 +169,7 @@ def filled_readme(root: Path) -> tuple[Path, list[str], str]:
             differed.append(match[1])
         return new
 
-    return readme, differed, re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end table -->", replace, text, flags=re.DOTALL)
+    return readme, differed, re.sub(r"<!-- table: (\w+) -->.*?<!-- end table -->", replace, text, flags=re.DOTALL)
 
 
 def filled_notebooks(root: Path) -> Iterator[tuple[Path, list[str], str]]:
@@ -193,8 +194,12 @@ def filled_notebooks(root: Path) -> Iterator[tuple[Path, list[str], str]]:
                                  f"{' or '.join(makers)}, got {maker}")
             table = makers[maker](*map(ast.literal_eval, call.args), **given, assets=root / "assets")
             made = {"text/html": table._repr_html_(), "text/plain": str(table)}
-            for output in cell["outputs"]:
-                if "data" in output and {k: "".join(v) for k, v in output["data"].items()} != made:
+            shown = [output for output in cell["outputs"] if "data" in output]
+            if not shown:  # never run: it is shown all the same
+                shown = [{"output_type": "display_data", "metadata": {}, "data": {}}]
+                cell["outputs"] += shown
+            for output in shown:
+                if {k: "".join(v) for k, v in output["data"].items()} != made:
                     wrong = True
                     output["data"] = {k: v.splitlines(keepends=True) for k, v in made.items()}
         yield path, [""] * wrong, json.dumps(book, indent=1, ensure_ascii=False) + "\n"

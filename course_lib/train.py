@@ -152,9 +152,11 @@ def fit(method: Method, images: Examples, *, epochs: float, batch_size: int = 25
                     if rank == 0:
                         save_run(resume, settings, step + 1, method, opt, scaler, history)
                     saved, saved_step = time.monotonic(), step + 1
-                if epoch_ends:
+                if epoch_ends and callbacks:
                     for callback in callbacks:
                         callback(method, history)
+                    method.train()  # a callback that measures may have left it in eval mode
+                    clock = time.monotonic()  # and its time is not the training's
                 bar.update()
         except KeyboardInterrupt:
             if rank == 0 and resume is not None and saved_step:

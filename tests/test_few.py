@@ -122,8 +122,8 @@ def test_curves_are_made_in_smoke_and_read_elsewhere(data, tmp_path):
     assert list(curves) == ["untrained convnet", "rotation", "supervised, from scratch"]
     assert all(found.right.shape == (2, 2, 40) for found in curves.values())
     assert not list(tmp_path.rglob("*.json"))
-    with pytest.raises(FileNotFoundError, match=r"there is no .*few.rotation\.json: make it with `python -m course_lib "
-                                                r"few rotation --data toybox --profile laptop`"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*few.rotation-seed0\.json: make it with `python -m "
+                                                r"course_lib few rotation --data toybox --profile laptop`"):
         few.curve(["rotation"], data, "laptop", assets=tmp_path)
 
 
@@ -154,3 +154,18 @@ def test_a_file_of_another_copy_of_the_pictures_is_not_gone_on_with(data, assets
     few.measure(run, dataclasses.replace(data, source="another copy"), draws=1)
     assert json.loads(few.path(run).read_text())["source"] == "another copy"
     assert few.read(run).right.shape[1] == 1
+
+
+def test_training_from_scratch_is_capped_and_drawn_by_the_number_of_the_draw(data, monkeypatch):
+    asked = []
+    fit = few.fit
+    monkeypatch.setattr(few, "fit", lambda method, some, **given: asked.append(
+        (given["seed"], given["epochs"], method.classifier.weight.clone())) or fit(method, some, **given))
+    monkeypatch.setitem(few.STEPS, "smoke", 3)
+    settings = recipes.recipe("supervised", "smoke")
+    for draw in (0, 1):
+        few.scratch(settings, data, 1, draw)
+    monkeypatch.setattr(few, "EPOCHS", 2)
+    few.scratch(settings, data, 1, 1)
+    assert [(seed, epochs) for seed, epochs, _ in asked] == [(0, 3), (1, 3), (1, 2)]
+    assert torch.equal(asked[1][2], asked[2][2]) and not torch.equal(asked[0][2], asked[1][2])

@@ -123,8 +123,10 @@ def test_views_of_a_recipe_reach_the_method(built):
     gray = built(recipe("simclr_no_color", "smoke")).views
     assert gray.p_jitter == gray.p_gray == 0 and gray.crop == (0.2, 1.0)
     assert built(recipe("byol", "smoke")).views.solarize == 0, "SimCLR's views, not the method's own"
-    with pytest.raises(ValueError, match="views must name a preset of augment, such as 'simclr'"):
+    with pytest.raises(ValueError, match="views must name a preset of augment, one of simclr, byol"):
         build_views({"crop": [0.5, 1.0]})
+    with pytest.raises(ValueError, match=r"got \{'preset': 'simcrl'\}"):
+        build_views({"preset": "simcrl"})
 
 
 def test_the_same_seed_gives_the_same_encoder_whatever_the_method(built):

@@ -151,8 +151,12 @@ def test_the_untrained_measures_are_those_of_the_baseline(assets, data, tmp_path
     assert alone["untrained"] == floor
     elsewhere = dataclasses.replace(data, source="another copy")
     wrong = json.loads(smoke("untrained_convnet", assets).result_path.read_text()) | {"measures": {"linear_top1": 1.0}}
-    smoke("untrained_convnet", tmp_path).result_path.write_text(json.dumps(wrong))
-    assert smoke("rotation", tmp_path).measure(elsewhere)["untrained"] == floor, "a floor of other pictures is none"
+    path = smoke("untrained_convnet", tmp_path).result_path
+    for odd in ({"source": "another copy"}, {"architecture": "another"}, {"seed": 1}):
+        path.write_text(json.dumps(wrong | odd))
+        assert smoke("rotation", tmp_path).measure(data)["untrained"] == floor, "a floor of something else is none"
+    with pytest.raises(ValueError, match="rotation was measured on toybox, and these pictures come from another copy"):
+        smoke("rotation", tmp_path).measure(elsewhere)
 
 
 def test_weights_are_float16_with_their_names_and_hashes(assets):
@@ -412,6 +416,60 @@ def test_a_method_that_remembers_pictures_is_tried_on_those(data):
             return super().loss(batch)
 
     assert runs.held_out(Remembers(recipes.tiny_convnet()), data, 64)["loss"] > 0
+
+
+class Bank(RotNet):
+    """A method that remembers something for each picture, which is too much to ship."""
+
+    remembers_pictures = True
+    not_shipped = ("bank",)
+
+    def __init__(self, encoder, **options):
+        super().__init__(encoder, **options)
+        self.register_buffer("bank", torch.zeros(400))
+
+    def loss(self, batch):
+        return super().loss(batch) | {"remembered": self.bank[batch.index].mean()}
+
+    def after_step(self, progress):
+        self.bank.fill_(1.0)
+
+
+def test_what_is_not_shipped_is_measured_as_training_left_it(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(cl.methods, "Bank", Bank, raising=False)
+    monkeypatch.setitem(recipes.RECIPES, "rotation", Recipe("rotation", Bank, fit={"laptop": {"epochs": 1}}))
+    run = smoke("rotation", tmp_path)
+    assert run.train(data)["pretext"]["remembered"] == 1.0
+    assert not [name for name in load_file(run.heads_path) if name.startswith("bank")]
+    assert run.method().bank.sum() == 0
+
+
+def test_trying_a_method_repeats_itself_and_leaves_its_mode(data):
+    method = recipes.build_method(recipes.recipe("rotation", "smoke")).train()
+    first = runs.held_out(method, data, 20)
+    torch.manual_seed(77)
+    assert runs.held_out(method, data, 20) == first != runs.held_out(method, data, 20, seed=1)
+    assert all(module.training for module in method.modules())
+
+
+def test_every_part_of_a_run_is_drawn_by_its_seed(data, monkeypatch):
+    monkeypatch.setattr(runs, "fit", lambda *_, **__: runs.History())
+    settings = recipes.recipe("rotation", "smoke")
+    drawn = [runs.train_recipe(settings, data, seed)[0].classifier.weight for seed in (0, 1, 1)]
+    assert torch.equal(drawn[1], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
+def test_an_untrained_encoder_is_not_trained_or_loaded_as_a_method(data, tmp_path):
+    with pytest.raises(ValueError, match="raw_pixels is measured as it is and has nothing to train: take Run"):
+        runs.train_or_load("raw_pixels", data, "smoke", assets=tmp_path)
+
+
+def test_an_encoder_has_one_name_for_all_that_are_built_alike():
+    small, same, other = cl.nets.convnet((8,), 16), cl.nets.convnet((8,), 16), cl.nets.convnet((8,), 24)
+    assert runs.architecture(small) == runs.architecture(same) != runs.architecture(other)
+    assert runs.architecture(cl.nets.Enlarged(small, 2)) != runs.architecture(cl.nets.Enlarged(small, 3))
+    small.stem[0].padding_mode = "reflect"  # what torch keeps in its modules may change from version to version
+    assert runs.architecture(small) == runs.architecture(same)
 
 
 def test_a_method_of_clips_is_also_measured_by_what_it_follows(data, tmp_path):

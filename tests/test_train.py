@@ -452,3 +452,38 @@ def test_weights_of_five_dimensions_train_and_buffers_stay_as_they_lie():
     method = Films()
     loss = cl.fit(method, CLIPS, epochs=20, batch_size=4, lr=0.01)["loss"]
     assert loss[-1] < loss[0] and method.mean.is_contiguous()
+
+
+def test_a_callback_that_measures_leaves_training_as_it_was(images):
+    modes = []
+
+    class Watched(Linear):
+        def loss(self, batch):
+            modes.append(self.training)
+            return super().loss(batch)
+
+    cl.fit(Watched(), images, epochs=3, batch_size=32, callbacks=[lambda method, history: method.eval()])
+    assert modes == [True] * 6
+
+
+def test_seconds_are_those_of_training_and_not_of_callbacks(images):
+    class Slow(Linear):
+        def loss(self, batch):
+            time.sleep(0.02)
+            return super().loss(batch)
+
+    history = cl.fit(Slow(), images, epochs=5, batch_size=16, callbacks=[lambda method, history: time.sleep(0.3)])
+    assert 20 * 0.02 < history.seconds < 5 * 0.3
+
+
+def test_a_buffer_that_is_no_number_stops_a_run(images):
+    class Broken(Linear):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("center", torch.zeros(1))
+
+        def after_step(self, progress):
+            self.center.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match="center is not finite"):
+        cl.fit(Broken(), images, epochs=1, batch_size=32)

@@ -54,6 +54,13 @@ class OtherLoss(cl.methods.SimCLR):
         return (z1 - z2).square().mean()
 
 
+class Draws(cl.methods.RotNet):
+    """It logs a random number, as views draw theirs."""
+
+    def loss(self, batch):
+        return super().loss(batch) | {"drawn": torch.rand(())}
+
+
 class Killed(Exception):
     """As if the process had been ended."""
 
@@ -73,6 +80,9 @@ def work(folder):
         found[f"alike {name}"] = train(with_batch_norm(name), callbacks=[
             lambda method, history, seen=seen: seen.append({k: v.clone() for k, v in method.named_buffers()})])
         found[f"seen {name}"] = seen
+
+    history = cl.fit(Draws(Flat(), views=Flips()), pictures(), **PLAIN)
+    found["drawn"] = history["drawn"]
 
     method = OtherLoss(Flat(), dim=4, projector="linear", views=Flips())
     train(method)
@@ -144,6 +154,11 @@ def test_every_picture_is_counted_once(found):
     for process in found:
         assert process["equal RotNet"]["pictures"] == 2 * 64
         assert process["resumed"]["pictures"] == 2 * 64
+
+
+def test_each_process_draws_its_own_views(found):
+    one, other = (process["drawn"] for process in found)
+    assert len({*one, *other}) == len(one) + len(other)
 
 
 def test_a_loss_that_is_replaced_alone_still_sees_every_processs_pictures(found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
@@ -381,3 +382,14 @@ def test_stopped_before_anything_is_saved_nothing_is_promised(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         cl.fit(kill(simclr(), 2, KeyboardInterrupt), pictures(), **FIT, resume=tmp_path / "run.pt")
     assert "goes on" not in capsys.readouterr().err and not (tmp_path / "run.pt").exists()
+
+
+def test_options_in_a_dict_or_a_list_are_options_too(tmp_path):
+    x = torch.randint(256, (32, 3, 16, 16), dtype=torch.uint8)
+    path = tmp_path / "run.pt"
+    for weight, refused in ((25.0, False), (25.0, False), (1.0, True)):
+        torch.manual_seed(0)
+        method = cl.methods.VICReg(cl.nets.convnet((8,), 16), dim=8, variance=weight, views=cl.augment.weak(16))
+        with pytest.raises(ValueError, match="belongs to another run, with weights=") if refused else (
+                contextlib.nullcontext()):
+            cl.fit(method, cl.Images(x), epochs=1, batch_size=16, resume=path)

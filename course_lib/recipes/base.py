@@ -16,6 +16,7 @@ from course_lib.methods import Method
 
 SIZE = 32  # every recipe works on pictures of 32×32 pixels
 BATCH_SIZE = {"laptop": 256, "gpu": 512}
+PRESETS = ("simclr", "byol", "multicrop", "weak", "none")  # of augment
 
 
 def tiny_convnet() -> nets.ConvNet:
@@ -133,7 +134,7 @@ def build_method(settings: Settings, images: Images | None = None, seed: int = 0
 
 def build_views(views: Mapping[str, Any]) -> nn.Module:
     """Views as a recipe describes them: `{"preset": "simclr", "crop": [0.5, 1.0]}`."""
-    if "preset" not in views:
-        raise ValueError(f"views must name a preset of augment, such as 'simclr', got {dict(views)}")
+    if views.get("preset") not in PRESETS:
+        raise ValueError(f"views must name a preset of augment, one of {', '.join(PRESETS)}, got {dict(views)}")
     changes = {key: value for key, value in views.items() if key != "preset"}
     return getattr(augment, views["preset"])(**changes)

@@ -134,3 +134,15 @@ def test_both_halves_learn_more_than_what_is_common():
         common = torch.bincount(answer.flatten(), minlength=logits.shape[1]).clamp(min=1e-6).log()
         cost, blind = (bin_loss(z, answer, 1.0).item() for z in (logits, common.view(1, -1, 1, 1).expand_as(logits)))
         assert cost < 0.95 * blind, f"{what} cost {cost:.3f}, and their shares alone {blind:.3f}"
+
+
+def test_bins_of_lightness_all_weigh_the_same():
+    dark = torch.rand(6, 3, 32, 32) * torch.tensor([0.2, 0.2, 0.2, 0.2, 0.2, 1.0]).view(-1, 1, 1, 1)
+    losses = []
+    for uniform in (0.1, 1.0):
+        torch.manual_seed(0)
+        method = SplitBrain(SplitEncoder(convnet((8, 12), 16), convnet((8, 12), 16)), uniform=uniform,
+                            views=augment.none())
+        losses.append(method.eval()(Batch(dark)))
+    assert losses[0]["loss_lightness"] == losses[1]["loss_lightness"]
+    assert losses[0]["loss_colors"] != losses[1]["loss_colors"]

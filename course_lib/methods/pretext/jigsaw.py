@@ -75,7 +75,7 @@ class Jigsaw(Method):
     encoder: for pictures of 32 pixels `nets.Enlarged(encoder)`, since tiles are small and must be seen at the scale of
     whole pictures.
     permutations: how many there are to tell apart. tile: side of a tile in pixels of the view. jitter: pixels by which
-    a tile may lie off its cell's middle. normalise: False leaves each tile its brightness and colour, see
+    a tile may lie off its cell's middle. normalize: False leaves each tile its brightness and colour, see
     `normalize_tiles`. puzzles: how many permutations of a picture are asked for at a time. They cost little: no tile's
     vector depends on its place, so it is the vectors that are shuffled.
     """
