@@ -172,7 +172,7 @@ class Run:
         shipped = {f"encoder.{name}": value for name, value in weights["encoder"].items()} | weights["heads"]
         whole = trained.state_dict()
         for name, value in shipped.items():
-            if value.is_floating_point() and (value.isinf() & whole[name].cpu().isfinite()).any():
+            if value.is_floating_point() and (value.isnan() | (value.isinf() & whole[name].cpu().isfinite())).any():
                 raise FloatingPointError(f"{self.name}: {name} is not finite in float16, in which weights are shipped, "
                                          "so nothing is written: a smaller learning rate or more weight decay keeps "
                                          "it below 65,504")

@@ -1,6 +1,7 @@
 """`fit`: it learns, repeats itself whatever stands around it, calls a method when it should, and says what is wrong."""
 
 import contextlib
+import time
 
 import pytest
 import torch
