@@ -124,6 +124,8 @@ def function(answer: Any) -> Callable:
         except KeyboardInterrupt:  # Ctrl-C means the checker too
             raise
         except NotImplementedError as error:
+            if "not implemented for" in str(error):  # torch's own, as for `&` between floats: the answer is there
+                raise Wrong(f"your code stops with {in_words(error)}{_line(error)}") from error
             raise NotAttempted from error
         except SystemExit as error:
             raise Wrong(f"your code ends the program, by exit() or SystemExit{_line(error)}: return instead") from error

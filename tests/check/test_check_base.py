@@ -504,3 +504,15 @@ def test_the_examples_of_the_module_work():
         for sentence, answer in check.wrong().items():
             assert sentence in check(answer, *check.example).text
     assert [check.name for check in CHECKERS[before:]] == ["error", "best_share"]
+
+
+def test_what_torch_has_not_implemented_is_a_mistake_and_not_an_empty_answer():
+    masks = torch.rand(2, 3)
+    with pytest.raises(Wrong, match=r"your code stops with NotImplementedError: .*bitwise_and.* \(line \d+: "):
+        function(lambda a, b: a & b)(masks, masks)
+
+    def empty(a):
+        raise NotImplementedError("write your answer here")
+
+    with pytest.raises(NotAttempted):
+        function(empty)(masks)
