@@ -32,9 +32,9 @@ inpainting = Recipe(
     })
 colorization = Recipe(
     "colourization", methods.Colorizer,
-    fit={"laptop": {"epochs": 9, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}},
+    fit={"laptop": {"epochs": 10, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}},
     variants={"regression": Variant("colourization by regression", options={"target": "regression"})})
 split_brain = Recipe("split-brain", methods.SplitBrain, fit={
-    "laptop": {"epochs": 6, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}})
+    "laptop": {"epochs": 7, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}})
 video_color = Recipe("video colourization", methods.VideoColorizer, fit={
     "laptop": {"epochs": 8, "lr": 2e-3, "batch_size": 32}, "gpu": {"epochs": 20, "lr": 1e-3, "batch_size": 64}})
