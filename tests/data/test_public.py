@@ -291,7 +291,7 @@ def test_the_published_files_are_read(home, monkeypatch, name, side, files):
         inside = part.x[:, :, border : border + side, border : border + side]
         assert np.array_equal(inside.numpy(), wanted)
         assert part.x.sum() == inside.sum(), "the border should be black"
-        assert part.x.is_contiguous() and part.x.shape[2] == side + 2 * border
+        assert part.x.is_contiguous() and part.x.shape[2:] == (side + 2 * border,) * 2
         assert part.y.tolist() == labels.tolist()
     if name == "stl10":
         assert np.array_equal(pictures.unlabelled.x.numpy(), x[:5])
