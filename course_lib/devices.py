@@ -61,11 +61,12 @@ def repeatable(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_modes(device: torch.device, *, grad: bool) -> Iterator[None]:
+def plain_modes(*, grad: bool) -> Iterator[None]:
     """Whatever the caller has switched on around it, autocast and inference mode are off inside; gradients as asked."""
     with contextlib.ExitStack() as modes:
-        for kind in {"cpu", device.type}:
-            modes.enter_context(torch.autocast(kind, enabled=False))
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                modes.enter_context(torch.autocast(kind, enabled=False))
         modes.enter_context(torch.inference_mode(False))
         modes.enter_context(torch.set_grad_enabled(grad))
         yield

@@ -71,8 +71,10 @@ def results_table(data: str = "cifar10", profile: str = "laptop", *, names: tupl
         trained = bool(r["recipe"]["fit"])
         shown = r | {"above": above_untrained(r, there)}
         cells = (show(shown) if trained or c not in BARE else "" for c, show in COLUMNS.items())
-        rows.append((TITLES[r["name"]] + " †" * runs.saw_val(r), *cells))
-    return Table(("encoder", *COLUMNS), tuple(rows), note=BEFORE_VAL * any(map(runs.saw_val, found)))
+        title = TITLES[r["name"]]
+        rows.append((f"{title} †" if runs.saw_val(r) else title, *cells))
+    note = BEFORE_VAL if any(map(runs.saw_val, found)) else ""
+    return Table(("encoder", *COLUMNS), tuple(rows), note=note)
 
 
 def above_untrained(result: dict, there: list[dict]) -> str:
@@ -202,4 +204,4 @@ def filled_notebooks(root: Path) -> Iterator[tuple[Path, list[str], str]]:
                 if {k: "".join(v) for k, v in output["data"].items()} != made:
                     wrong = True
                     output["data"] = {k: v.splitlines(keepends=True) for k, v in made.items()}
-        yield path, [""] * wrong, json.dumps(book, indent=1, ensure_ascii=False) + "\n"
+        yield path, [""] if wrong else [], json.dumps(book, indent=1, ensure_ascii=False) + "\n"

@@ -84,7 +84,7 @@ def fit(method: Method, images: Examples, *, epochs: float, batch_size: int = 25
         settings |= fingerprint(images) | describe(method)
     devices = range(torch.cuda.device_count()) if device.type == "cuda" else []
     # From here on, since also weights that are moved inside another inference mode could not be trained afterwards.
-    with plain_modes(device, grad=True), torch.random.fork_rng(devices):
+    with plain_modes(grad=True), torch.random.fork_rng(devices):
         channels_last(method.to(device)).train()
         images = images.to(device)
         if world > 1 and device.type == "cuda":
@@ -117,7 +117,7 @@ def fit(method: Method, images: Examples, *, epochs: float, batch_size: int = 25
             rate = set_rates(opt, step, steps, lr, max(1, round(warmup * steps)))
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
                 out = model(images.batch(index))
-            # Inside another autocast, as here, leaving does not forget the weights that were cast, and they now change.
+            # Inside a caller's autocast, leaving does not forget the weights that were cast, and they now change.
             torch.clear_autocast_cache()
             check_gradient(out["loss"], method)
             opt.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.data.types import Dataset
+from course_lib.devices import plain_modes
 
 PATIENCE = 5.0  # seconds before a progress bar shows, so that what is over in a moment leaves no trace
 
@@ -21,12 +22,7 @@ def undisturbed() -> Iterator[None]:
     `@undisturbed()` above a function runs each call of it so.
     """
     default = torch.get_default_dtype()
-    with contextlib.ExitStack() as settings:
-        for kind in ("cpu", "cuda", "mps"):
-            if torch.is_autocast_enabled(kind):
-                settings.enter_context(torch.autocast(kind, enabled=False))
-        settings.enter_context(torch.inference_mode(False))
-        settings.enter_context(torch.no_grad())
+    with plain_modes(grad=False):
         torch.set_default_dtype(torch.float32)
         try:
             yield

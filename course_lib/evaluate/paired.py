@@ -146,7 +146,7 @@ def claim(sentence: str, shown: Difference | bool, *, above: float = 0.0, same: 
             raise ValueError(f"a claim is of a difference above {above:g} points or of none at all, got both: "
                              "leave out above or same")
         true = shown.low <= 0 <= shown.high if same else shown.low > above
-        what = "no difference that we can measure, " * (same and true) + str(shown)
+        what = f"no difference that we can measure, {shown}" if same and true else str(shown)
         if above:
             what += f", claimed above {above:g}"
         if not shown.counts_seeds:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
 from course_lib.data.types import Images
+from course_lib.devices import repeatable
 from course_lib.viz import style
 from course_lib.viz.inputs import as_images, class_name, named
 
@@ -120,8 +120,7 @@ def views(views_module: nn.Module, image: Images | Tensor, *, n: int = 8, seed: 
         raise ValueError(f"wanted one picture, got {len(images)}: choose one, such as images[0]")
     if n < 1:
         raise ValueError(f"wanted at least one view, got n={n}")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with repeatable(seed):
         seen = views_module(images.x.expand(n, -1, -1, -1))
     if isinstance(seen, list | tuple):
         seen = [pixels_of(as_images(view[:1]))[0] for view in seen]
