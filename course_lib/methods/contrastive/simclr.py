@@ -37,20 +37,29 @@ class SimCLR(Method):
     """Two views, one encoder, a projector that is thrown away afterwards, and `nt_xent` between the projections.
 
     projector: "mlp", or the weaker "linear" and "none" of the paper's section 4.2, to see what it is good for.
+    group: how many pictures of a batch are held against each other; all of them by default. With fewer, a view meets
+    2·group − 2 negatives in the very same batch: to see what negatives are good for while steps, BatchNorm and views
+    stay as they are.
+    Raises ValueError for another projector, or a group of fewer than 2 pictures.
     """
 
     def __init__(self, encoder: nn.Module, *, dim: int = 128, temperature: float = 0.5, projector: str = "mlp",
-                 views: nn.Module | None = None):
+                 group: int | None = None, views: nn.Module | None = None):
         super().__init__(encoder, views or augment.simclr())
         widths = {"mlp": (encoder.dim, encoder.dim, dim), "linear": (encoder.dim, dim), "none": None}
         if projector not in widths:
             raise ValueError(f"projector must be one of {', '.join(widths)}, got {projector!r}")
+        if group is not None and group < 2:
+            raise ValueError(f"a group needs 2 pictures, or there is nothing to tell apart, got {group}: None takes all")
         self.projector = mlp(*widths[projector]) if widths[projector] else nn.Identity()
-        self.temperature = temperature
+        self.temperature, self.group = temperature, group
+        self.smallest_batch = group or 2
 
     def objective(self, z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
         """The loss of the projections of every process's pictures: the one line to override for another loss."""
-        return nt_xent(z1, z2, self.temperature)
+        groups = len(z1) // self.group if self.group else 1  # what is left over makes some of them larger
+        pairs = zip(z1.tensor_split(groups), z2.tensor_split(groups), strict=True)
+        return torch.stack([nt_xent(a, b, self.temperature) for a, b in pairs]).mean()
 
     def loss(self, batch: Batch) -> Tensor:
         z1, z2 = (gather(self.projector(self.encoder(self.view(batch.x)))) for _ in range(2))
