@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib run | few | measure | tables | figures | data | doctor | badges`."""
+"""The command line: `python -m course_lib run | few | measure | prune | tables | figures | data | doctor | badges`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def measure(
     """Measure checkpoints anew, as after a change to the evaluator, and rewrite their results. Nothing is trained."""
     for name in names or ():
         recipes.recipe(name, profile)  # a wrong name stops here
-    found = [result for result in runs.results(data, profile, assets) if not names or result["name"] in names]
+    # Without names, what can be measured: of most variants the result alone is kept.
+    found = [result for result in runs.results(data, profile, assets)
+             if (result["name"] in names if names else result["files"] or not result["recipe"]["fit"])]
     if not found:
         raise ValueError(f"there is no such result on {data} in profile {profile}: make it first, "
                          "with `python -m course_lib run NAME`")
@@ -88,6 +90,16 @@ def measure(
     # Baselines first: the others' results repeat what these measure.
     for result in sorted(found, key=lambda result: bool(result["recipe"]["fit"])):
         say(runs.Run(result["name"], data, profile, result["seed"], assets).measure(pictures))
+
+
+@app.command()
+def prune(
+    assets: Annotated[Path, typer.Option(help="where results and checkpoints are")] = runs.ASSETS,
+) -> None:
+    """Delete the weights that the course does not ship, as recipes say. Results stay."""
+    gone = runs.prune(assets)
+    left = sum(path.stat().st_size for path in assets.rglob("*") if path.is_file())
+    typer.echo(f"deleted {len(gone)} files of weights; {left / 1e6:.1f} MB are left in {assets.name}/")
 
 
 def pictures_of(data: str, profile: str) -> Dataset:

@@ -50,7 +50,7 @@ class SimCLR(Method):
         if projector not in widths:
             raise ValueError(f"projector must be one of {', '.join(widths)}, got {projector!r}")
         if group is not None and group < 2:
-            raise ValueError(f"a group needs 2 pictures, or there is nothing to tell apart, got {group}: None takes all")
+            raise ValueError(f"a group needs at least 2 pictures to tell apart, got {group}: None takes all")
         self.projector = mlp(*widths[projector]) if widths[projector] else nn.Identity()
         self.temperature, self.group = temperature, group
         self.smallest_batch = group or 2
