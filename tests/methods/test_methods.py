@@ -323,7 +323,7 @@ def test_options_that_cannot_be_are_one_sentence(name, option, value, message):
 def test_the_numbers_of_the_pictures_may_be_unknown(name):
     whole = batch(name)
     if getattr(methods, name).remembers_pictures:
-        with pytest.raises(ValueError, match="knows the pictures that it was trained on by their numbers, and this bat"):
+        with pytest.raises(ValueError, match="knows the pictures that it was trained on by their numbers, and this"):
             build(name).loss(dataclasses.replace(whole, index=None))
         return
     unknown = outputs(build(name), dataclasses.replace(whole, index=None))

@@ -42,7 +42,7 @@ def supcon_loss(z: Float[Tensor, "n v d"], labels: Int64[Tensor, " n"], temperat
         raise ValueError("no view has a positive in this batch: give two views of each picture, or more pictures")
     log_share = (z @ z.T / temperature).masked_fill(itself, float("-inf")).log_softmax(1)[some]
     positive = positive[some]
-    count = positive.sum(1)
+    count = positive.sum(1).to(z.dtype)
     if mean == "outside":
         return -(log_share.masked_fill(~positive, 0).sum(1) / count).mean()
     return (count.log() - log_share.masked_fill(~positive, float("-inf")).logsumexp(1)).mean()
