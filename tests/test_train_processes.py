@@ -136,7 +136,8 @@ def assert_close(one, two, what):
     assert one.keys() == two.keys()
     for name, value in one.items():
         other = two[name]
-        if name in ("queue", "queue.rows"):  # each process brings every second picture, so the rows of a step come in another order
+        # Each process brings every second picture, so the rows of a step come in another order.
+        if name in ("queue", "queue.rows"):
             value, other = (rows[rows[:, 0].argsort()] for rows in (value, other))
         torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{what}: {n}: {m}")
 
