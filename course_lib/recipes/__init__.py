@@ -55,8 +55,11 @@ def seeds(name: str) -> range:
 
 
 def ships(name: str) -> tuple[str, ...]:
-    """Which weights of a recipe or of a variant come with the course: "encoder", "heads", both or neither."""
+    """Which weights of a recipe or of a variant come with the course: "encoder", "heads", both or neither. An untrained
+    encoder has none: it is built anew."""
     check_name(name, TITLES, "method")
+    if name in BASELINES:
+        return ()
     return VARIANTS[name][1].ships if name in VARIANTS else RECIPES[name].ships
 
 
