@@ -300,6 +300,18 @@ def vit(size: int = 32, patch: int = 4, dim: int = 128, depth: int = 6, heads: i
     return ViT(size, patch, dim, depth, heads, pool)
 
 
+class SignalEncoder(nn.Module):
+    """Pieces of a signal to embeddings: strided convolutions over time, `[N, T, C]` to `[N, T/4, dim]`."""
+
+    def __init__(self, channels: int, dim: int = 32):
+        super().__init__()
+        self.dim = dim
+        self.layers = nn.Sequential(nn.Conv1d(channels, dim, 4, 2, 1), nn.ReLU(), nn.Conv1d(dim, dim, 4, 2, 1))
+
+    def forward(self, x: Float[Tensor, "n t c"]) -> Float[Tensor, "n s d"]:
+        return self.layers(x.mT).mT
+
+
 def mlp(*widths: int, norm: bool = True, act: Callable[[], nn.Module] = nn.ReLU, last_norm: bool = False
         ) -> nn.Sequential:
     """A head: linear layers of the given widths, batch norm and `act` between them, nothing after the last.

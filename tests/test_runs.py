@@ -610,7 +610,7 @@ def test_a_result_from_before_val_was_set_apart_is_marked_and_has_no_interval(as
     rows = {row[0]: row for row in table.rows}
     assert set(rows) == {"untrained convnet", "rotation †", "BYOL", "supervised (all labels)"}
     assert re.fullmatch(r"[+-]\d+\.\d", rows["rotation †"][2]) and re.fullmatch(r"[+-]\d+\.\d", rows["BYOL"][2])
-    assert str(table).endswith("|\n\n† trained before val was set apart, so on val's pictures too")
+    assert str(table).endswith("|\n\n† trained before val was set apart, so on val's pictures too.")
 
 
 def test_measuring_anew_does_not_wash_an_old_training_clean(assets, data):

@@ -1,14 +1,27 @@
-"""Checkers of notebook 01: what a shift costs, the limit of linear autoencoders, noise, and a denoising step."""
+"""Checkers of notebook 01: the limit of linear autoencoders, noise, a rival that learns nothing, what a shift costs,
+and a denoising step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.check.base import Expected, Spy, Wrong, afterwards, checker, exercise, function, prediction, tensor
+from course_lib.check.base import (
+    Expected,
+    Spy,
+    Wrong,
+    afterwards,
+    checker,
+    close,
+    exercise,
+    function,
+    prediction,
+    tensor,
+)
 
 
 @prediction(example=(3,))
@@ -88,6 +101,64 @@ def mask_pixels(answer: Callable) -> Iterator[str]:
             hint = ": that is 1 − share, so turn the comparison round" if abs(1 - found - share) < slack else ""
             raise Wrong(f"with share = {share} you make {100 * found:.0f} % of the pixels black{hint}")
     yield "the right share of them"
+
+
+# --- a rival that learns nothing --------------------------------------------------------------------------------------
+
+def nearest_visible(spoilt: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Pictures without their black pixels: each takes the mean of the visible ones beside it, and then counts as
+    visible itself, so that larger holes close from their edge inwards. A picture that is all black stays so."""
+    known = (spoilt != 0).any(1, keepdim=True).to(spoilt.dtype)
+    out = spoilt
+    for _ in range(max(spoilt.shape[2:])):
+        around = [F.avg_pool2d(y, 3, 1, padding=1) for y in (out * known, known)]
+        reached = (known == 0) & (around[1] > 0)
+        out = torch.where(reached, around[0] / around[1].clamp(min=1e-6), out)
+        known = torch.where(reached, 1.0, known)
+    return out
+
+
+def one_color(spoilt: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Pictures whose black pixels all take the mean colour of that picture's visible ones."""
+    seen = (spoilt != 0).any(1, keepdim=True).to(spoilt.dtype)
+    mean = spoilt.sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True).clamp(min=1)
+    return torch.where(seen > 0, spoilt, mean)
+
+
+@checker(right=lambda: nearest_visible, wrong=lambda: {"a weaker one than you can build": lambda spoilt: spoilt,
+                                                      "a visible pixel nearby knows more": one_color})
+def repair_without_learning(answer: Callable) -> Iterator[str]:
+    """`repair(spoilt)`: the pictures as a rival repairs them that learned nothing and sees the spoilt ones alone."""
+    student = function(answer)
+    coarse = F.interpolate(torch.rand(8, 3, 4, 4), size=(24, 24), mode="bicubic")
+    x = 0.1 + 0.8 * coarse.clamp(0, 1)  # neighbours are alike, and nothing is black to begin with
+    hit = torch.rand_like(x[:, :1]) < 0.5
+    spoilt = x.masked_fill(hit, 0.0)
+    out = tensor(student(spoilt.clone()), x.shape, "your pictures")
+    if torch.equal(out, spoilt):
+        raise Wrong("that is the picture as it was given: doing nothing is a rival too, but a weaker one than you can "
+                    "build")
+    if not out.isfinite().all():
+        raise Wrong("your pictures hold values that are not finite: where no neighbour is visible you divide by 0")
+    if not close(out.masked_fill(hit, 0.0), spoilt):
+        raise Wrong("pixels that were not hidden have changed: what is visible needs no repair, so keep it")
+    if not close(student(spoilt[:1].clone()), out[:1]):
+        raise Wrong("a picture is repaired in another way when it comes alone: use nothing from other pictures, and no "
+                    "random numbers")
+    yield "each picture by itself, and what is visible stays"
+    black = (out == 0).all(1, keepdim=True)
+    if black.any():
+        share = 100 * (black.sum() / hit.sum()).item()
+        raise Wrong(f"{share:.0f} % of the hidden pixels are still black: all four neighbours may be hidden too, so go "
+                    "on until none is left")
+    error, lazy = ((y - x).square().mean().item() for y in (out, one_color(spoilt)))
+    if (out - x).mean() < -0.02:
+        raise Wrong("what you fill in is too dark: black pixels are in your average, so divide by the number of "
+                    "visible ones")
+    if error > 0.5 * lazy:
+        raise Wrong(f"your squared error is {error:.4f}, and one mean colour for all hidden pixels of a picture costs "
+                    f"{lazy:.4f}: a visible pixel nearby knows more")
+    yield f"squared error {error:.4f}, where one mean colour a picture costs {lazy:.4f}"
 
 
 # --- a training step --------------------------------------------------------------------------------------------------

@@ -71,6 +71,56 @@ def test_each_slip_in_the_noise_is_called_by_its_name(answer, says):
     assert verdict.state == "wrong" and says in verdict.text
 
 
+# --- a rival that learns nothing --------------------------------------------------------------------------------------
+
+def around(spoilt, *, times=1, visible=True, keep=True):
+    """Black pixels take the mean of the 3 x 3 around them, so often."""
+    out = spoilt
+    for _ in range(times):
+        seen = (out != 0).any(1, keepdim=True).float()
+        mean = F.avg_pool2d(out, 3, 1, 1) / (F.avg_pool2d(seen, 3, 1, 1).clamp(min=1e-6) if visible else 1)
+        out = torch.where((seen > 0) & keep, out, mean)
+    return out
+
+
+def left_neighbor(spoilt):
+    out = spoilt
+    for _ in range(spoilt.shape[3]):
+        out = torch.where((out == 0).all(1, keepdim=True), out.roll(1, 3), out)
+    return out
+
+
+@pytest.mark.parametrize("answer", [check.nearest_visible, lambda y: around(y, times=9), left_neighbor])
+def test_rivals_that_copy_what_is_near_pass(answer):
+    assert check.repair_without_learning(answer).passed
+
+
+@pytest.mark.parametrize("answer, says", [
+    (lambda y: y, "as it was given"),
+    (around, "still black"),
+    (lambda y: around(y, times=9, visible=False), "too dark"),
+    (lambda y: around(y, times=9, keep=False), "not hidden have changed"),
+    (check.one_color, "one mean colour"),
+    (lambda y: torch.where(y == 0, y.mean(), y), "comes alone"),
+    (lambda y: torch.where(y == 0, torch.rand_like(y), y), "comes alone"),
+    (lambda y: torch.where(y == 0, y / 0, y), "not finite"),
+    (lambda y: torch.where(y == 0, torch.full_like(y, 0.5), y), "one mean colour"),
+    (lambda y: y[:, :1], "shape"),
+])
+def test_each_slip_of_a_rival_is_called_by_its_name(answer, says):
+    verdict = check.repair_without_learning(answer)
+    assert verdict.state == "wrong" and says in verdict.text
+
+
+def test_holes_close_from_their_edge_and_what_is_all_black_stays():
+    x = torch.rand(2, 3, 16, 16) * 0.1 + 0.5
+    spoilt = x.clone()
+    spoilt[:, :, 2:12, 2:12] = 0
+    out = check.nearest_visible(spoilt)
+    assert torch.equal(out[:, :, 12:], x[:, :, 12:]) and bool((out > 0.49).all())
+    assert not check.nearest_visible(torch.zeros(1, 3, 8, 8)).any()
+
+
 # --- a training step --------------------------------------------------------------------------------------------------
 
 def step(x, corrupt, encoder, decoder, *, see_clean=False, want_spoilt=False, add_up=False, cut="", spoil=1, of=1.0):

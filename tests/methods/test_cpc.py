@@ -12,8 +12,8 @@ from torch import nn
 
 from course_lib import augment
 from course_lib.methods import CPC, Batch, SequenceCPC
-from course_lib.methods.contrastive.cpc import RowsAbove, SignalEncoder, cpc_loss
-from course_lib.nets import convnet
+from course_lib.methods.contrastive.cpc import RowsAbove, cpc_loss
+from course_lib.nets import SignalEncoder, convnet
 
 
 def draw(*shape):

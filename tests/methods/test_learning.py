@@ -17,9 +17,9 @@ from torch import nn
 import course_lib as cl
 from course_lib import augment, methods
 from course_lib.evaluate import features, knn
-from course_lib.methods.contrastive.cpc import SignalEncoder
 from course_lib.methods.masked.mae import masked_loss, normalize_patches
 from course_lib.methods.pretext.rotation import rotate4
+from course_lib.nets import SignalEncoder
 from course_lib.parts import patchify
 from course_lib.recipes import tiny_convnet, tiny_vit
 

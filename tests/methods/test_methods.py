@@ -14,11 +14,10 @@ from course_lib import augment, methods
 from course_lib.data import toybox
 from course_lib.data.types import Images
 from course_lib.methods import MAE, Batch, Method
-from course_lib.methods.contrastive.cpc import SignalEncoder
 from course_lib.methods.contrastive.word2vec import WordVectors
 from course_lib.methods.pretext.colorization import Lightness
 from course_lib.methods.pretext.split_brain import SplitEncoder
-from course_lib.nets import Decoder, Enlarged, convnet, vit
+from course_lib.nets import Decoder, Enlarged, SignalEncoder, convnet, vit
 
 NAMES = sorted(name for name in methods.__all__ if name not in ("Method", "Batch"))
 CAPTIONS = ("a red boat", "a green boat at night", "the red house", "a cat", "the cat in a house", "a boat at night")

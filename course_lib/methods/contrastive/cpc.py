@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,12 @@ from course_lib.methods.base import Batch, Method
 from course_lib.parts import full_precision, gather
 
 NEGATIVES = ("all", "same", "others")
+
+
+def check_negatives(negatives: str) -> None:
+    """Raise ValueError unless it is one of the kinds there are."""
+    if negatives not in NEGATIVES:
+        raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {negatives!r}")
 
 
 @full_precision
@@ -59,7 +66,7 @@ class RowsAbove(nn.Module):
 
 
 def terms(heads: nn.ModuleDict, context: Float[Tensor, "n t *p d"], z: Float[Tensor, "n t *p d"], negatives: str,
-          objective) -> dict[str, Tensor]:
+          objective: Callable) -> dict[str, Tensor]:
     """Loss and accuracy of each step ahead, along t, and their means over the steps. heads: steps ahead, as text -> the
     layer that predicts z so far on from the context."""
     logs = {}
@@ -73,12 +80,6 @@ def terms(heads: nn.ModuleDict, context: Float[Tensor, "n t *p d"], z: Float[Ten
             found = scores(prediction, target, example, negatives).argmax(1)
         logs[f"accuracy_{k}"] = (found == torch.arange(len(found), device=found.device)).float().mean()
     return {name: sum(logs[f"{name}_{k}"] for k in heads) / len(heads) for name in ("loss", "accuracy")} | logs
-
-
-def check_negatives(negatives: str) -> None:
-    """Raise ValueError unless it is one of the kinds there are."""
-    if negatives not in NEGATIVES:
-        raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {negatives!r}")
 
 
 class CPC(Method):
@@ -100,8 +101,8 @@ class CPC(Method):
         if size is None:
             raise TypeError(f"patches tile views of a known size, and {type(self.views).__name__} has no `size`: give "
                             "it one, or take views=augment.weak(size=48)")
-        first, rows = math.ceil(patch / stride), (size - patch) // stride + 1
-        most = rows - first
+        first = math.ceil(patch / stride)
+        most = (size - patch) // stride + 1 - first
         if not 1 <= stride <= patch or (size - patch) % stride or most < 1:
             raise ValueError(f"patches of {patch} pixels, {stride} apart, do not tile views of size {size} in rows "
                              "enough to predict one that does not overlap: 16 and 8 suit 40 and 48")
@@ -114,27 +115,13 @@ class CPC(Method):
 
     def latents(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n r c d"]:
         """An embedding for each patch of the grid."""
-        patches = x.unfold(2, self.patch, self.stride).unfold(3, self.patch, self.stride)  # [N, 3, r, c, p, p]
-        n, _, rows, columns = patches.shape[:4]
-        z = self.latent(self.encoder(patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)))
-        return z.view(n, rows, columns, -1)
+        patches = x.unfold(2, self.patch, self.stride).unfold(3, self.patch, self.stride).permute(0, 2, 3, 1, 4, 5)
+        return self.latent(self.encoder(patches.flatten(0, 2))).unflatten(0, patches.shape[:3])
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         z = self.latents(self.view(batch.x))
         context = self.context(z.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return terms(self.heads, context, z, self.negatives, self.objective)
-
-
-class SignalEncoder(nn.Module):
-    """Pieces of a signal to embeddings: strided convolutions over time, `[N, T, C]` to `[N, T/4, dim]`."""
-
-    def __init__(self, channels: int, dim: int = 32):
-        super().__init__()
-        self.dim = dim
-        self.layers = nn.Sequential(nn.Conv1d(channels, dim, 4, 2, 1), nn.ReLU(), nn.Conv1d(dim, dim, 4, 2, 1))
-
-    def forward(self, x: Float[Tensor, "n t c"]) -> Float[Tensor, "n s d"]:
-        return self.layers(x.mT).mT
 
 
 class SequenceCPC(Method):

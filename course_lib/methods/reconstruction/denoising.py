@@ -1,6 +1,7 @@
 """The denoising autoencoder: repair a picture that was spoilt (Vincent et al. 2008, 2010).
 
-An autoencoder that may copy learns little. To repair, a network must know what pictures look like.
+Copying the input no longer brings the loss to zero. Whether repair asks for more than a look at what is near depends on
+the noise: single hidden pixels are filled in well by their visible neighbours (notebook 01, section 6).
 """
 
 from __future__ import annotations
