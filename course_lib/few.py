@@ -32,18 +32,20 @@ EPOCHS = 200  # of training from scratch, at most
 STEPS = {"smoke": 10, "laptop": 1000, "gpu": 1000}  # and at most so many
 
 
-def curve(names: Iterable[str], data: Dataset, profile: str, *, assets: Path = ASSETS) -> dict[str, FewLabels]:
+def curve(names: Iterable[str], data: Dataset | str, profile: str, *, assets: Path = ASSETS) -> dict[str, FewLabels]:
     """title -> how well the classes of val are told apart with few labels, for each recipe: what `viz.ranges` draws.
 
     It reads what `python -m course_lib few NAME` has left; in the smoke profile it is made now, with two draws.
+
+    data: the pictures, or the name of a data set, of which it is always read.
 
     Raises FileNotFoundError where there is nothing, with the command that makes it, and as `check`.
     """
     found = {}
     for name in names:
-        run = Run(name, data.name, profile, assets=assets)
+        run = Run(name, data if isinstance(data, str) else data.name, profile, assets=assets)
         check(name, profile)
-        if profile != "smoke":
+        if profile != "smoke" or isinstance(data, str):
             found[title(name, profile)] = read(run)
             continue
         settings, encoder = recipe(name, profile), None

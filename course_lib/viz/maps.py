@@ -54,7 +54,7 @@ def umap(encoder: nn.Module | Tensor, images: Images | Tensor, *, n: int = 2000,
 
 def umap_grid(encoders: Mapping[str, nn.Module | Tensor], images: Images | Tensor, *, n: int = 1000, seed: int = 0,
               title: str | None = None) -> Figure:
-    """One small map an encoder, of the same pictures, with one legend for all.
+    """One small map an encoder, of the same pictures, with one legend for all; two alone are half a page wide each.
 
     Each is a UMAP of its own: what lies together can be compared, where it lies can not.
 
@@ -65,7 +65,7 @@ def umap_grid(encoders: Mapping[str, nn.Module | Tensor], images: Images | Tenso
     index = some(images, n, seed)
     y = None if images.y is None else images.y.cpu()[index]
     columns = min(3, len(encoders))
-    side = (style.WIDTH - 2 * EDGE) / 3
+    side = (style.WIDTH - 2 * EDGE) / (2 if columns == 2 else 3)
     shape = (side - 8, side * 0.92)
     lines = -(-len(encoders) // columns)
     legend = _legend_entries(y, images.classes)
@@ -81,7 +81,7 @@ def umap_grid(encoders: Mapping[str, nn.Module | Tensor], images: Images | Tenso
             axes = _map_axes(sheet, left, top, *shape)
             points = place(features_of(encoder, images, index), seed)
             _fit(axes, points, *shape)
-            _points(axes, points, y, images.classes, size=9)
+            _points(axes, points, y, images.classes, size=18 if columns == 2 else 9)
             done.update()
     top = sheet.height - below + 4
     _legend(sheet, legend, [(EDGE + x, top + y) for x, y in places])

@@ -206,6 +206,14 @@ def test_umap_grid_has_a_panel_an_encoder_and_one_legend(quick_umap, images, sor
     assert all(text.split("\n").count(name) == 1 for name in images.classes)
 
 
+def test_two_maps_alone_are_wider(quick_umap, images, shuffled):
+    def width(count):
+        figure = umap_grid({f"encoder {i}": shuffled for i in range(count)}, images)
+        return figure.axes[1].get_position().width * figure.get_size_inches()[0]
+
+    assert width(2) > 1.4 * width(3) == pytest.approx(1.4 * width(4))
+
+
 @pytest.mark.parametrize(("bad", "error", "sentence"), [
     (lambda: umap(torch.randn(9, 3), labelled(9)), ValueError, "at least 10 pictures for a map, got 9"),
     (lambda: umap_grid({}, labelled(12)), ValueError, "at least one entry"),
