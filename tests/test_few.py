@@ -130,7 +130,7 @@ def test_curves_are_made_in_smoke_and_read_elsewhere(data, tmp_path):
 def test_a_curve_of_a_data_set_that_is_only_named_is_read(data, assets):
     found = few.curve(["rotation"], "toybox", "smoke", assets=assets)
     assert torch.equal(found["rotation"].right, few.read(smoke("rotation", assets)).right)
-    with pytest.raises(FileNotFoundError, match="there is no .*few.supervised-seed0"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*few.supervised-seed0"):
         few.curve(["supervised"], "toybox", "smoke", assets=assets)
 
 

@@ -246,10 +246,16 @@ def close(a: Any, b: Any, tolerance: float = TOLERANCE, *, nan: bool = False) ->
 
 
 def apart(got: Any, wanted: Any) -> str:
-    """Both values in words, with as many digits as it takes to see that they differ."""
+    """Both values in words, with as many digits as it takes to see that they differ; of tensors that begin alike the
+    entry where they differ most."""
     for digits in (4, 6, 9):
         if (shown := show(got, digits)) != (right := show(wanted, digits)):
             break
+    else:
+        if isinstance(got, Tensor) and isinstance(wanted, Tensor) and got.shape == wanted.shape and got.ndim:
+            a, b = got.detach().flatten().double().cpu(), wanted.detach().flatten().double().cpu()
+            place = int((a - b).abs().argmax())
+            shown, right = f"entry {place}, counted through all rows, is {show(a[place], 9)}", show(b[place], 9)
     return f"{shown} where {right} is right"
 
 

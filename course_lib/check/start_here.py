@@ -10,7 +10,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_lib.check.base import (
-    Expected,
     NotAttempted,
     Spy,
     Wrong,
@@ -18,7 +17,7 @@ from course_lib.check.base import (
     exercise,
     hard_coded,
     is_empty,
-    prediction,
+    predicted,
 )
 from course_lib.data.types import Dataset, Images
 from course_lib.evaluate import features, knn
@@ -57,17 +56,20 @@ def _exp(s: Tensor, temperature: float) -> Tensor:
 
 
 def _vote(bank: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], queries: Float[Tensor, "m d"], k: int, classes: int,
-          temperature: float = 0.07, *, scale: Callable = _unit, least: bool = False, voters: Callable = lambda k, n: k,
-          weigh: Callable = _exp, elect: Callable = lambda votes, best: votes.argmax()) -> Int64[Tensor, " m"]:
+          temperature: float = 0.07, *, scale: Callable = _unit, scale_queries: Callable | None = None,
+          least: bool = False, voters: Callable = lambda k, n: k, weigh: Callable = _exp, add: bool = True,
+          elect: Callable = lambda votes, best: votes.argmax()) -> Int64[Tensor, " m"]:
     """Exercise 2: `knn_vote(bank, labels, queries, k, classes, temperature)` -> int64 `[m]`, the class with most votes.
 
     One query after another, as in section 3.4 of Wu et al. 2018. The options are places for mistakes.
     """
     elected = []
-    for query in scale(queries):
+    for query in (scale_queries or scale)(queries):
         s, best = (scale(bank) @ query).sort(descending=not least)
         s, best = s[:voters(k, len(bank))], best[:voters(k, len(bank))]
-        votes = torch.zeros(classes, dtype=s.dtype).index_add(0, labels[best], weigh(s, temperature))
+        votes = torch.zeros(classes, dtype=s.dtype)
+        for label, weight in zip(labels[best].tolist(), weigh(s, temperature), strict=True):
+            votes[label] = votes[label] + weight if add else weight
         elected.append(elect(votes, best))
     return torch.stack(elected)
 
@@ -80,6 +82,29 @@ def _overflow(bank: Tensor, labels: Tensor, queries: Tensor, k: int, classes: in
     if nan:
         return (weights[:, :, None] * F.one_hot(labels[index], classes)).sum(1).argmax(1)
     return weights.new_zeros(len(queries), classes).scatter_add(1, labels[index], weights).argmax(1)
+
+
+def _shared_among_queries(bank: Tensor, labels: Tensor, queries: Tensor, k: int, classes: int, temperature: float
+                          ) -> Int64[Tensor, " m"]:
+    """The vote with a softmax along the wrong dimension."""
+    best, index = (_unit(queries) @ _unit(bank).T).topk(k, dim=1)
+    weights = (best / temperature).softmax(0)
+    return weights.new_zeros(len(queries), classes).scatter_add(1, labels[index], weights).argmax(1)
+
+
+def _by_distance(bank: Tensor, labels: Tensor, queries: Tensor, k: int, classes: int, temperature: float
+                 ) -> Int64[Tensor, " m"]:
+    """The vote by Euclidean distances in place of cosines."""
+    far, index = torch.cdist(queries, bank).topk(k, dim=1, largest=False)
+    weights = ((far.amin(1, keepdim=True) - far) / temperature).exp()
+    return weights.new_zeros(len(queries), classes).scatter_add(1, labels[index], weights).argmax(1)
+
+
+def _elected(out: Tensor, bank: Tensor, labels: Tensor, queries: Tensor, k: int, classes: int, temperature: float
+             ) -> str | None:
+    if isinstance(out, Tensor) and list(out.shape) == [len(queries), classes]:
+        return "these are the votes of every class: `.argmax(1)` says which class has the most"
+    return None
 
 
 def _ballot(k: int, n: int, temperature: float) -> tuple:
@@ -121,11 +146,20 @@ knn_vote = exercise(
             {"scale": lambda z: z},
         "you normalised each column: F.normalize(z, dim=1) makes each vector of length 1":
             {"scale": lambda z: F.normalize(z, dim=0)},
+        "the queries keep their lengths, and a long one makes its nearest picture decide alone: scale them to length 1 "
+        "too": {"scale_queries": lambda z: z},
+        "the bank keeps its lengths, and long vectors win: scale them to length 1 too":
+            {"scale": lambda z: z, "scale_queries": _unit},
+        "of several votes for a class only the last one counts: `votes[labels] = …` and `+=` write one over the other, "
+        "so add them up": {"add": False},
+        "your softmax shares the weights out among the queries: dim=1 shares them among the neighbours of each":
+            _shared_among_queries,
+        "you compare by distance: take the cosine, which looks at directions alone": _by_distance,
         _INF("inf"): lambda *case: _overflow(*case, nan=False),
         _INF("NaN"): lambda *case: _overflow(*case, nan=True),
         **hard_coded(_vote, (0.07, 0.1, 0.5))},
     limits={"the order of the bank does not matter": _reordered, "the length of a vector does not matter": _longer},
-    holds="elects the same classes as a slow reference",
+    look={"answers with one class a query": _elected}, holds="elects the same classes as a slow reference",
     otherwise="your votes elect other classes than the slow reference")
 
 
@@ -180,6 +214,15 @@ def _frozen(out: tuple, encoder: Spy, data: Dataset, ks: Sequence[int]) -> str |
     return None
 
 
+def _best_on_test(encoder: nn.Module, data: Dataset, ks: Sequence[int]) -> tuple[int, float]:
+    return _measure(encoder, data, ks)[0], max(_measure(encoder, data, (k,))[1] for k in ks)
+
+
+def _val_joins(encoder: nn.Module, data: Dataset, ks: Sequence[int]) -> tuple[int, float]:
+    k, _ = _measure(encoder, data, ks)
+    return k, _measure(encoder, data, (k,), bank=("train", "val"))[1]
+
+
 def _always(k: int) -> dict[str, Callable]:
     return {"pick": lambda scores: k}
 
@@ -203,6 +246,10 @@ honest_knn = exercise(
             {"pick": min},
         "you take the first of ks: val chooses": {"pick": lambda scores: next(iter(scores))},
         "you take the last of ks: val chooses": {"pick": lambda scores: list(scores)[-1]},
+        "this is the best accuracy on test of all ks: val has chosen one k, so read test once, with that one":
+            _best_on_test,
+        "val joins the bank for the last reading: in this course the bank is data.train alone, as it was when k was "
+        "chosen": _val_joins,
         "ks is not used: try the numbers of neighbours that it holds":
             lambda encoder, data, ks: _measure(encoder, data),
         **{f"k is always {k}, and ks is not used: data.val chooses one of ks": _always(k) for k in (1, 5, 10, 15, 20)},
@@ -213,12 +260,38 @@ honest_knn = exercise(
               "chooses k, test is read once")
 
 
-@prediction(example=(8.0, 4.1))
-def four_times_the_exam(small: float, large: float) -> Expected:
-    """Exercise 4, a prediction. large: optimism, in points, with four times as many pictures as for small."""
-    return Expected(
-        large, within=small / 5, unit=" points",
-        why="Chance shrinks with the square root of the number of pictures: four times as many, about half the "
-            "optimism",
-        slips={"that is a quarter, but chance does not shrink as fast as the exam grows": small / 4,
-               "that is no change, but a longer exam leaves less to chance": small})
+# --- exercise 4 -------------------------------------------------------------------------------------------------------
+
+LUCK = {  # kind of tries -> why its winner claims less on a longer exam, and what other answers take for granted
+    "equally good": (
+        "Where all tries are equally good in truth, the winner has nothing but luck, and luck goes with one over the "
+        "square root of the number of pictures: four times as many, half of it",
+        {"that is a quarter, but chance goes with the square root of the number of pictures": 1 / 4,
+         "that is no change, but a longer exam leaves less to chance": 1}),
+    "ours": (
+        "These differ in truth as well. A longer exam leaves less to luck and finds more often a try that is really "
+        "better, so less than half of the optimism is left; with differences far above chance, about a quarter",
+        {"that is half, as if all tries were equally good in truth": 1 / 2,
+         "that is a quarter, as if the tries differed in truth far more than by chance": 1 / 4,
+         "that is no change, but a longer exam leaves less to chance": 1})}
+
+
+@checker(predicts=True, example=({"equally good": 7.6, "ours": 6.7}, {"equally good": 3.7, "ours": 2.5}))
+def four_times_the_exam(answer: Mapping[str, float], small: Mapping[str, float], large: Mapping[str, float]
+                        ) -> Iterator[str]:
+    """Exercise 4, a prediction. answer: kind of tries -> points of optimism with four times as many pictures in the
+    exam. small, large: the same, measured on the short exam and on the long one.
+
+    With chance² + truth² the variance of the tries' scores on an exam, the best of T is optimistic by about
+    c(T) · chance² / √(chance² + truth²), where c(T) is how far the best of T normal draws stands out.
+    """
+    if not isinstance(answer, Mapping):
+        raise Wrong(f"a dict from kind of tries to points is wanted, and this is a {type(answer).__name__}")
+    for kind, (why, slips) in LUCK.items():
+        if is_empty(answer.get(kind)):
+            raise NotAttempted(f"write a number for {kind}")
+        try:
+            yield f"{kind}: " + predicted(answer[kind], large[kind], within=small[kind] / 16, unit=" points", why=why,
+                                          mistakes={told: share * small[kind] for told, share in slips.items()})
+        except Wrong as wrong:
+            raise Wrong(f"{kind}: {wrong}") from None

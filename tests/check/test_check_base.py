@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.check import base
+from course_lib.check import answers, base
 from course_lib.check.base import (
     CHECKERS,
     Expected,
@@ -516,3 +516,11 @@ def test_what_torch_has_not_implemented_is_a_mistake_and_not_an_empty_answer():
 
     with pytest.raises(NotAttempted):
         function(empty)(masks)
+
+
+def test_tensors_that_begin_alike_are_shown_where_they_differ_most():
+    right = torch.arange(60).view(6, 10)
+    wrong = right.clone()
+    wrong[3, 4] = 7
+    assert answers.apart(wrong, right) == "entry 34, counted through all rows, is 7 where 34 is right"
+    assert answers.apart(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.5])) == "[1, 2] where [1, 2.5] is right"

@@ -41,8 +41,10 @@ def by_the_library(bank, labels, queries, k, classes, temperature=0.07):
 
 
 def vote(bank, labels, queries, k, classes, temperature=0.07, *, least=False, flat=False, everyone=False, dot=False,
-         rows=False, raw=False, times=False, nearest=False, fixed=False, place=False, loop=False):
-    s = queries @ bank.T if dot or raw else F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
+         rows=False, raw=False, times=False, nearest=False, fixed=False, place=False, loop=False,
+         lost=False, every=False, short=False, long=False):
+    s = (queries if dot or raw or long else F.normalize(queries, dim=1)) @ (
+        bank if dot or raw or short else F.normalize(bank, dim=1)).T
     best, index = s.topk(len(bank) if everyone else 1 if nearest else k, dim=1, largest=not least)
     if rows:
         return index[:, 0]
@@ -51,6 +53,12 @@ def vote(bank, labels, queries, k, classes, temperature=0.07, *, least=False, fl
     weight = torch.ones_like(best) if flat else best.exp()
     if place:
         return weight.argmax(1)
+    if lost:
+        votes = torch.zeros(len(s), classes)
+        votes[torch.arange(len(s))[:, None], labels[index]] += weight
+        return votes.argmax(1)
+    if every:
+        return (weight[:, :, None] * F.one_hot(labels[index], classes)).sum(1)
     if loop:
         return torch.zeros(len(s), classes).scatter_add(1, labels[index], weight).argmax(1)
     return (weight[:, :, None] * F.one_hot(labels[index], classes)).sum(1).argmax(1)
@@ -65,6 +73,8 @@ def test_a_right_vote_passes():
     ("least", "least similar"), ("flat", "count alike"), ("everyone", "whole bank"), ("dot", "dot product"),
     ("rows", "numbers of pictures"), ("raw", "votes become NaN"), ("raw loop", "votes become inf"),
     ("times", "multiply by the temperature"), ("nearest", "nearest picture decides alone"),
+    ("lost", "only the last one counts"), ("every", "argmax(1)"), ("short", "bank keeps its lengths"),
+    ("long", "queries keep their lengths"),
     ("fixed", "temperature is always 0.07"), ("place", "places among the k"),
     ("rows least", "2 mistakes at once; one of them: you return the numbers"),
     ("times dot", "2 mistakes at once; one of them: you multiply by the temperature"),
@@ -72,6 +82,21 @@ def test_a_right_vote_passes():
 def test_each_slip_in_voting_is_called_by_its_name(slips, says):
     verdict = check.knn_vote(lambda *case: vote(*case, **dict.fromkeys(slips.split(), True)))
     assert verdict.state == "wrong" and says in verdict.text, verdict
+
+
+def test_a_softmax_along_the_queries_and_distances_are_called_by_their_names():
+    def down(bank, labels, queries, k, classes, temperature=0.07):
+        best, index = (F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T).topk(k, dim=1)
+        weight = (best / temperature).softmax(0)
+        return (weight[:, :, None] * F.one_hot(labels[index], classes)).sum(1).argmax(1)
+
+    def far(bank, labels, queries, k, classes, temperature=0.07):
+        best, index = torch.cdist(queries, bank).topk(k, dim=1, largest=False)
+        weight = (-best / temperature).softmax(1)
+        return (weight[:, :, None] * F.one_hot(labels[index], classes)).sum(1).argmax(1)
+
+    assert "dim=1 shares them" in check.knn_vote(down).text
+    assert "compare by distance" in check.knn_vote(far).text
 
 
 def test_an_answer_that_normalises_in_place_is_no_worse():
@@ -136,6 +161,22 @@ def test_each_leak_is_called_by_its_name(slips, says):
     assert verdict.state == "wrong" and says in verdict.text
 
 
+def test_a_look_at_test_with_every_k_and_a_bank_that_grows_are_called_by_their_names():
+    def best(encoder, data, ks):
+        z = {part: features(encoder, getattr(data, part)) for part in ("train", "val", "test")}
+        accuracy = {part: {k: knn(z["train"], data.train.y, z[part], getattr(data, part).y, k=k)["top1"] for k in ks}
+                    for part in ("val", "test")}
+        return max(accuracy["val"], key=accuracy["val"].get), max(accuracy["test"].values())
+
+    def grown(encoder, data, ks):
+        k, _ = with_features(encoder, data, ks)
+        both = Images.join(data.train, data.val)
+        return k, knn(features(encoder, both), both.y, features(encoder, data.test), data.test.y, k=k)["top1"]
+
+    assert "best accuracy on test of all ks" in check.honest_knn(best).text
+    assert "val joins the bank" in check.honest_knn(grown).text
+
+
 def test_a_measure_of_something_else_is_wrong():
     assert "never asked" in check.honest_knn(lambda encoder, data, ks: (1, 50.0)).text
     assert "end with `return k, accuracy`" in check.honest_knn(lambda e, data, ks: with_features(e, data, ks)[1]).text
@@ -151,9 +192,48 @@ def test_the_exams_tell_every_slip_from_honesty_and_from_each_other():
 
 # --- exercise 4 -------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("guess, state, says", [
-    (4.0, "passed", "square root"), (2.0, "wrong", "quarter"), (8.0, "wrong", "no change"), (6.2, "wrong", "too high"),
+SMALL, LARGE = {"equally good": 7.6, "ours": 6.7}, {"equally good": 3.7, "ours": 2.5}
+
+
+@pytest.mark.parametrize("equal, ours, state, says", [
+    (3.8, 2.6, "passed", "square root"), (3.8, 2.2, "passed", "less than half"),
+    (1.9, 2.5, "wrong", "equally good: you said 1.9 points, measured is 3.7 points: that is a quarter"),
+    (7.6, 2.5, "wrong", "equally good: you said 7.6 points, measured is 3.7 points: that is no change"),
+    (5.2, 2.5, "wrong", "too high"),
+    (3.8, 3.35, "wrong", "ours: you said 3.35 points, measured is 2.5 points: that is half, as if"),
+    (3.8, 1.7, "wrong", "that is a quarter, as if"), (3.8, 6.7, "wrong", "that is no change"),
+    (3.8, "2.5 or so", "wrong", "must be a number"), (3.8, ..., "waiting", "write a number for ours"),
+    (..., 2.5, "waiting", "write a number for equally good"),
 ])
-def test_a_guess_of_the_optimism(guess, state, says):
-    verdict = check.four_times_the_exam(guess, small=8.0, large=4.1)
-    assert verdict.state == state and says in verdict.text
+def test_a_guess_of_the_optimism(equal, ours, state, says):
+    verdict = check.four_times_the_exam({"equally good": equal, "ours": ours}, SMALL, LARGE)
+    assert verdict.state == state and says in verdict.text, verdict
+
+
+def test_one_number_is_not_enough():
+    assert "a dict from kind of tries" in check.four_times_the_exam(3.3, SMALL, LARGE).text
+
+
+def optimism(right, size, exams=300):
+    """What the best on an exam claims, less what it is worth on all other pictures, in points."""
+    points = 0.0
+    for _ in range(exams):
+        pictures = torch.randperm(right.shape[1])
+        best = right[right[:, pictures[:size]].sum(1).argmax()].double()
+        points += 100 * (best[pictures[:size]].mean() - best[pictures[size:]].mean()).item() / exams
+    return points
+
+
+@pytest.mark.parametrize("apart, half_is_right", [(0.0, True), (0.025, False)])
+def test_the_law_and_the_checker_agree_with_simulated_tries(apart, half_is_right):
+    """Tries that are right about a fifth of the pictures, and differ in truth by so much. In points, chance is 2.8 on
+    200 pictures and 1.4 on 800."""
+    torch.manual_seed(0)
+    right = torch.rand(300, 4000) < 0.2 + apart * torch.randn(300, 1)
+    small, large = ({kind: optimism(right, size) for kind in SMALL} for size in (200, 800))
+    chance, truth = 2.8, 100 * apart
+    law = small["ours"] / 4 * ((chance**2 + truth**2) / (chance**2 / 4 + truth**2)) ** 0.5
+    guess = {"equally good": large["equally good"], "ours": law}
+    assert check.four_times_the_exam(guess, small, large).passed, (small, large, law)
+    half = check.four_times_the_exam(guess | {"ours": small["ours"] / 2}, small, large)
+    assert half.passed == half_is_right, (small, large)
