@@ -270,7 +270,7 @@ LUCK = {  # kind of tries -> why its winner claims less on a longer exam, and wh
          "that is no change, but a longer exam leaves less to chance": 1}),
     "ours": (
         "These differ in truth as well. A longer exam leaves less to luck and finds more often a try that is really "
-        "better, so less than half of the optimism is left; with differences far above chance, about a quarter",
+        "better, so less than half of the optimism is left",
         {"that is half, as if all tries were equally good in truth": 1 / 2,
          "that is a quarter, as if the tries differed in truth far more than by chance": 1 / 4,
          "that is no change, but a longer exam leaves less to chance": 1})}
