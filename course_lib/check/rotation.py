@@ -1,18 +1,23 @@
-"""Checkers of notebook 02: exact rotations, a network that is half blind, patches with a gap, and a training step."""
+"""Checkers of notebook 02: exact rotations, a network that is half blind, patches with a gap, a training step, and the
+patches of a control."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib import nets
+from course_lib.check.answers import in_words
 from course_lib.check.base import (
     Expected,
+    NotAttempted,
     Spy,
     Wrong,
     afterwards,
@@ -23,6 +28,7 @@ from course_lib.check.base import (
     prediction,
     tensor,
 )
+from course_lib.methods import RelativePatch
 
 
 def what_are(rows: Float[Tensor, "m c s s"], pictures: Float[Tensor, "n c s s"]) -> list[tuple[int, int, bool] | None]:
@@ -186,3 +192,65 @@ training_loss = exercise(
     holds="the cross-entropy of the four rotations, mean over pictures and rotations",
     otherwise="another loss than the cross-entropy of the four rotations",
     gradients={"encoder": "look for .detach() or torch.no_grad()", "classifier": "it is trained too"})
+
+
+# --- the patches of a control -----------------------------------------------------------------------------------------
+
+def layout(options: Mapping[str, Any]) -> dict[str, int]:
+    """Where patches lie, in pixels of a view, and whether they have colours: of `RelativePatch` with these options, and
+    with its recipe's where there is none."""
+    method = RelativePatch(nets.convnet((4,), 4), **{"drop_color": False, **options})
+    cell = method.views.size // 3 if method.gap else method.patch
+    moves = method.jitter if method.gap else 0
+    if moves < 0 or method.patch < 1 or method.patch + 2 * moves > cell:
+        raise Wrong(f"patches of {method.patch} pixels that move by {moves} either way do not fit a cell of {cell}")
+    return {"the patch": method.patch, "the space between patches": cell - method.patch, "the jitter": moves,
+            "the field": 3 * cell, "the colours": not method.drop_color}
+
+
+CONTROLS = {  # options -> what to say
+    "nothing is changed: this is relative_patch, with which the new run will be compared": {},
+    "this is relative_patch_touching: it has neither gap nor jitter, and a smaller field": {"gap": False},
+    "this is relative_patch_touching_wide: it has neither gap nor jitter, and larger patches":
+        {"gap": False, "patch": 12},
+    "with jitter 0, patches of 12 pixels fill their cells and touch: this is relative_patch_touching_wide once more":
+        {"jitter": 0, "patch": 12},
+    "patches that touch cannot move, so `jitter` changes nothing there: this is relative_patch_touching":
+        {"gap": False, "jitter": 0},
+    "the jitter alone is changed, but there is more of it. Those that touch have none, and it is none that you want to "
+    "know about": {"jitter": 2},
+    "this changes the patch and the space between patches; the jitter, which you want to know about, is as before":
+        {"patch": 10},
+    "this changes the colours as well: one thing at a time": {"jitter": 0, "drop_color": True},
+}
+
+
+def differs(options: Mapping[str, Any]) -> list[str]:
+    """In what patches of these options differ from those of relative_patch."""
+    base, new = layout({}), layout(options)
+    return [what for what in base if base[what] != new[what]]
+
+
+@checker(predicts=True, right=lambda: {"jitter": 0}, wrong=lambda: CONTROLS)
+def control(options: Mapping[str, Any]) -> Iterator[str]:
+    """The options of `RelativePatch` of a run that differs from relative_patch in its jitter alone, and has none."""
+    if not isinstance(options, Mapping):
+        raise Wrong("a dict is wanted, from names of options of RelativePatch to their values, such as {'gap': False}")
+    if any(value is ... for value in options.values()):
+        raise NotAttempted("there is still a `...` to fill in")
+    try:
+        changed = differs(options)
+    except (TypeError, ValueError) as error:
+        raise Wrong(f"RelativePatch cannot be built with these options ({in_words(error)}); "
+                    "it knows patch, jitter, gap and drop_color") from error
+    if changed == ["the jitter"] and layout(options)["the jitter"] == 0:
+        yield ("only the jitter differs from relative_patch. If this encoder is as good, the gap alone closes the "
+               "shortcut; if it is worse, jitter has its share")
+        return
+    for sentence, slip in CONTROLS.items():
+        if dict(options) == slip:
+            raise Wrong(sentence)
+    for sentence, slip in CONTROLS.items():  # the same patches, written in another way
+        if layout(options) == layout(slip):
+            raise Wrong(sentence)
+    raise Wrong(f"a control changes one thing, and this changes {' and '.join(changed)}")

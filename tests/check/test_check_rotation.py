@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from course_lib.check import rotation as check
 from course_lib.methods.pretext import rotation
 from course_lib.parts import grid_crops
+from course_lib.recipes import build_method, recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,13 +23,15 @@ def says(verdict, words):
 
 
 @pytest.mark.parametrize(("folder", "state"), [("notebooks", "waiting"), ("notebooks/solutions", "passed")])
-@pytest.mark.parametrize("name", ["rotate4", "cut", "training_loss"])
-def test_the_cell_of_the_notebook_waits_and_the_solution_passes(folder, state, name):
+@pytest.mark.parametrize(("name", "answer"), [
+    ("rotate4", "rotate4"), ("half_blind", "my_guess"), ("cut", "cut"), ("training_loss", "training_loss"),
+    ("control", "my_control")])
+def test_the_cell_of_the_notebook_waits_and_the_solution_passes(folder, state, name, answer):
     cells = json.loads((ROOT / folder / "02_rotation.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     names = {"torch": torch, "F": F, "check": check}
-    exec(next(source for source in sources if f"check.{name}({name})" in source), names)
-    verdict = getattr(check, name)(names[name])
+    exec(next(source for source in sources if f"check.{name}({answer})" in source), names)
+    verdict = getattr(check, name)(names[answer])
     assert verdict.state == state, verdict
 
 
@@ -180,3 +183,43 @@ def test_an_encoder_that_is_not_asked_or_gets_other_pictures():
     says(check.training_loss(lambda x, encoder, classifier: x.sum()), "the encoder was never asked")
     says(check.training_loss(lambda x, encoder, classifier: classifier(encoder(x.flatten(1))).mean()),
          "it saw 5 pictures of 5, not all of them so")
+
+
+# --- exercise 5 -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("options", [{"jitter": 0}, {"jitter": 0, "gap": True, "patch": 8},
+                                     {"jitter": 0, "drop_color": False}])
+def test_jitter_alone_is_a_control(options):
+    assert check.control(options).passed
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({}, "nothing is changed"), ({"gap": True}, "nothing is changed"),
+    ({"gap": False}, "this is relative_patch_touching: it has"),
+    ({"gap": False, "jitter": 2}, "this is relative_patch_touching: it has"),
+    ({"gap": False, "jitter": 0}, "patches that touch cannot move"),
+    ({"gap": False, "patch": 12}, "this is relative_patch_touching_wide: it has"),
+    ({"patch": 12, "jitter": 0}, "fill their cells"), ({"jitter": 2}, "there is more of it"),
+    ({"patch": 10}, "the jitter, which you want to know about, is as before"),
+    ({"jitter": 0, "drop_color": True}, "one thing at a time"),
+    ({"jitter": 0, "patch": 6}, "this changes the patch and the space between patches and the jitter"),
+    ({"jitter": 3}, "do not fit a cell of 12"), ({"jitter": -1}, "do not fit"),
+    ({"jiter": 0}, "it knows patch, jitter"), ({"jitter": "none"}, "cannot be built"),
+    ("jitter=0", "a dict is wanted"), (0, "a dict is wanted")])
+def test_another_control_is_told_why(options, words):
+    says(check.control(options), words)
+
+
+def test_half_a_control_waits():
+    assert check.control({"jitter": ...}).state == "waiting"
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("relative_patch", {}), ("relative_patch_touching", {"gap": False}),
+    ("relative_patch_touching_wide", {"gap": False, "patch": 12})])
+def test_the_layout_is_that_of_the_recipes(name, options):
+    settings = recipe(name)
+    assert check.layout(settings.options) == check.layout(options)
+    x = torch.rand(1, 3, 36, 36)
+    patches = build_method(settings).patches(x)
+    assert patches.shape[-1] == check.layout(options)["the patch"]
