@@ -18,7 +18,8 @@ relative_patch = Recipe(
         "gray": Variant("relative patches, one channel each", options={"drop_color": True}, seeds=3),
         "touching": Variant("relative patches that touch", options={"gap": False}, seeds=3),
         # Those of 8 pixels see a field of 24 where patches with gaps see 36; these touch and see all of it.
-        "touching_wide": Variant("wider patches that touch", options={"gap": False, "patch": 12}, seeds=3),
+        "touching_wide": Variant("wider patches that touch", options={"gap": False, "patch": 12}, seeds=3,
+                                 ships=_WHOLE),
     })
 jigsaw = Recipe(
     "jigsaw", methods.Jigsaw, seeds=3,
