@@ -1,4 +1,4 @@
-"""NT-Xent beside a slow loop, at limits known by hand, and SimCLR's projectors."""
+"""NT-Xent beside a slow loop, at limits known by hand, and SimCLR's projectors and groups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from reference import losses
 from reference.compare import assert_full_precision, assert_same
 from torch import nn
 
+from course_lib import fit, recipes
+from course_lib.data.types import Batch, Images
 from course_lib.methods import SimCLR
 from course_lib.methods.contrastive.simclr import nt_xent
 from course_lib.nets import convnet
@@ -101,3 +103,70 @@ def test_projectors():
     assert layers("mlp")[1:] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
     with pytest.raises(ValueError, match="projector must be one of mlp, linear, none, got 'deep'"):
         layers("deep")
+
+
+def small(**options):
+    return SimCLR(convnet((8,), 16), dim=4, **options)
+
+
+@pytest.mark.parametrize(("n", "group", "sizes"), [
+    (8, 4, (4, 4)), (8, 2, (2, 2, 2, 2)), (7, 3, (4, 3)), (11, 4, (6, 5)), (8, 8, (8,)), (7, 5, (7,)), (3, 5, (3,)),
+    (8, None, (8,))])
+def test_a_group_holds_its_own_pictures_against_each_other_and_those_left_over_join(n, group, sizes):
+    z1, z2 = pair(n)
+    wanted = [nt_xent(a, b, 0.3) for a, b in zip(z1.split(sizes), z2.split(sizes), strict=True)]
+    torch.testing.assert_close(small(temperature=0.3, group=group).objective(z1, z2), sum(wanted) / len(wanted))
+
+
+def test_pictures_of_other_groups_are_no_negatives():
+    z1, z2 = (z.requires_grad_() for z in pair(8))
+    method = small(group=4)
+    first = nt_xent(z1[:4], z2[:4], method.temperature)
+    elsewhere, = torch.autograd.grad(method.objective(z1, z2) - first / 2, z1)
+    assert not elsewhere[:4].any() and elsewhere[4:].any()
+    assert method.objective(z1[[4, 5, 6, 7, 0, 1, 2, 3]], z2[[4, 5, 6, 7, 0, 1, 2, 3]]) == method.objective(z1, z2)
+    assert method.objective(z1[[0, 4, 1, 5, 2, 6, 3, 7]], z2[[0, 4, 1, 5, 2, 6, 3, 7]]) != method.objective(z1, z2)
+
+
+@pytest.mark.parametrize("group", [2, 3, 16])
+def test_a_group_that_knows_nothing_costs_the_log_of_its_candidates(group):
+    z1, z2 = torch.randn(2, 48, 20_000, dtype=torch.float64)
+    assert small(group=group).objective(z1, z2).item() == pytest.approx(math.log(2 * group - 1), abs=0.02)
+
+
+def test_groups_change_the_loss_and_nothing_else():
+    torch.manual_seed(0)
+    whole = small().eval()
+    parts = small(group=2).eval()
+    parts.load_state_dict(whole.state_dict())
+    batch, losses, projections = Batch(torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8)), [], []
+    for method in (whole, parts):
+        method.objective = lambda z1, z2, own=method.objective: projections.append((z1, z2)) or own(z1, z2)
+        torch.manual_seed(1)
+        losses.append(method.loss(batch))
+    assert all(torch.equal(a, b) for a, b in zip(*projections, strict=True))
+    torch.testing.assert_close(losses[0], nt_xent(*projections[0]))
+    assert losses[1] < losses[0], "two negatives make an easier question than ten"
+
+
+@pytest.mark.parametrize("group", [1, 0, -3, 2.5])
+def test_a_group_needs_two_pictures(group):
+    with pytest.raises(ValueError, match=f"a group needs 2 pictures or more, .* got {group}: None holds all"):
+        small(group=group)
+
+
+def test_a_batch_smaller_than_a_group_is_refused_before_training():
+    images = Images(torch.randint(256, (40, 3, 8, 8), dtype=torch.uint8))
+    assert small(group=16).smallest_batch == 16 and small().smallest_batch == 2
+    with pytest.raises(ValueError, match="SimCLR needs at least 16 pictures"):
+        fit(small(group=16), images, epochs=1, batch_size=8)
+
+
+def test_the_recipes_ask_for_as_many_negatives_as_they_say():
+    def group(name):
+        return recipes.build_method(recipes.recipe(name)).group
+
+    assert group("simclr_short") is None and recipes.recipe("simclr_short").fit["batch_size"] == 256
+    for name, negatives in {"simclr_few_negatives": 30, "simclr_two_negatives": 2}.items():
+        assert 2 * group(name) - 2 == negatives and recipes.TITLES[name] == f"{negatives} negatives"
+        assert recipes.recipe(name).fit == recipes.recipe("simclr_short").fit and len(recipes.seeds(name)) == 3
