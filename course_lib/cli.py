@@ -1,15 +1,15 @@
-"""The command line: `python -m course_lib run | few | measure | tables | figures | data | doctor | badges`."""
+"""The command line: `python -m course_lib run`, `few`, `measure`, `time`, `prune`, `tables`, `figures`, `data`, …"""
 
 from __future__ import annotations
 
-import time
+import time as clock
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from course_lib import badges as badge_tools
-from course_lib import context, recipes, runs
+from course_lib import context, recipes, runs, timing
 from course_lib import few as few_tools
 from course_lib import tables as table_tools
 from course_lib.data import Dataset, DataUnavailable, load
@@ -80,7 +80,9 @@ def measure(
     """Measure checkpoints anew, as after a change to the evaluator, and rewrite their results. Nothing is trained."""
     for name in names or ():
         recipes.recipe(name, profile)  # a wrong name stops here
-    found = [result for result in runs.results(data, profile, assets) if not names or result["name"] in names]
+    # Without names, what can be measured: of most variants the result alone is kept.
+    found = [result for result in runs.results(data, profile, assets)
+             if (result["name"] in names if names else result["files"] or not result["recipe"]["fit"])]
     if not found:
         raise ValueError(f"there is no such result on {data} in profile {profile}: make it first, "
                          "with `python -m course_lib run NAME`")
@@ -88,6 +90,33 @@ def measure(
     # Baselines first: the others' results repeat what these measure.
     for result in sorted(found, key=lambda result: bool(result["recipe"]["fit"])):
         say(runs.Run(result["name"], data, profile, result["seed"], assets).measure(pictures))
+
+
+@app.command()
+def time(
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes to time; all that train by default.")] = None,
+    data: Annotated[str, typer.Option(help="a data set, as in course_lib.load")] = "cifar10",
+    profile: Annotated[str, typer.Option(help="smoke, laptop or gpu; found out by default")] = "",
+    assets: Annotated[Path, typer.Option(help="where the times go")] = runs.ASSETS,
+) -> None:
+    """Time some steps of each recipe, one after another, for the tables' minutes. Let the machine do nothing else."""
+    profile = profile or context.find_profile()[0]
+    names = names or [name for name in recipes.NAMES if recipes.recipe(name, profile).trained]
+    for name in names:
+        recipes.recipe(name, profile)  # a wrong name stops here
+    found = timing.measure(names, pictures_of(data, profile), profile, assets=assets)
+    for name, each in found["seconds"].items():
+        typer.echo(f"{name:20} {1000 * each:.3g} ms a picture")
+
+
+@app.command()
+def prune(
+    assets: Annotated[Path, typer.Option(help="where results and checkpoints are")] = runs.ASSETS,
+) -> None:
+    """Delete the weights that the course does not ship, as recipes say. Results stay."""
+    gone = runs.prune(assets)
+    left = sum(path.stat().st_size for path in assets.rglob("*") if path.is_file())
+    typer.echo(f"deleted {len(gone)} files of weights; {left / 1e6:.1f} MB are left in {assets.name}/")
 
 
 def pictures_of(data: str, profile: str) -> Dataset:
@@ -116,9 +145,9 @@ def tables(
 @app.command()
 def data(name: str, size: Annotated[int | None, typer.Option(help="pixels")] = None) -> None:
     """Fetch a data set and say what is in it."""
-    start = time.perf_counter()
+    start = clock.perf_counter()
     found = load(name, size=size)
-    typer.echo(f"{found!r}\nin {time.perf_counter() - start:.1f} s; classes: {', '.join(found.classes)}")
+    typer.echo(f"{found!r}\nin {clock.perf_counter() - start:.1f} s; classes: {', '.join(found.classes)}")
 
 
 @app.command()

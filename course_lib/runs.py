@@ -33,7 +33,7 @@ from course_lib.devices import pick_device, repeatable
 from course_lib.evaluate import Difference, evaluate, evaluate_clips, paired
 from course_lib.files import claim, write_all, write_text
 from course_lib.methods.base import Method
-from course_lib.recipes import Settings, build_encoder, build_method, check_name, recipe
+from course_lib.recipes import Settings, build_encoder, build_method, check_name, recipe, ships
 from course_lib.train import History, describe, fit
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -89,6 +89,10 @@ class Run:
         """Whether there is a result."""
         return self.result_path.exists()
 
+    def has(self, *parts: str) -> bool:
+        """Whether these weights are kept, "encoder" and "heads"."""
+        return self.exists and all(part in self.result["files"] for part in parts)
+
     @property
     def result(self) -> dict:
         """What it measured. Raises FileNotFoundError where there is nothing, with the command that makes it."""
@@ -114,26 +118,28 @@ class Run:
     def encoder(self) -> nn.Module:
         """Its encoder as it was measured, in eval mode, on the device that training would take.
 
-        An untrained encoder is built anew, which gives the same. Raises as `load_weights`.
+        An untrained encoder is built anew, which gives the same. Raises as `load_weights`, and FileNotFoundError where
+        the weights of a trained one are not kept.
         """
         encoder = build_encoder(self.settings, self.seed)
-        if "encoder" in self.result["files"]:
+        if self.settings.trained:
             self._fill(encoder, "encoder")
         return encoder.to(pick_device()).eval()
 
     def method(self) -> Method:
-        """Its method as it was when training ended, teacher and heads and all, in eval mode. Raises as `load_weights`,
-        and FileNotFoundError where only the encoder is kept."""
-        if "heads" not in self.result["files"]:
-            raise FileNotFoundError(f"of {self.name} on {self.data} only the encoder is kept, without its heads: train "
-                                    "it anew, or use .encoder()")
+        """Its method as it was when training ended, teacher and heads and all, in eval mode. Raises as `encoder`."""
         method = build_method(self.settings, seed=self.seed)
         self._fill(method.encoder, "encoder")
         self._fill(method, "heads", ignore=("encoder.", *method.not_shipped))
         return method.to(pick_device()).eval()
 
     def _fill(self, module: nn.Module, part: str, ignore: tuple[str, ...] = ()) -> None:
-        file = self.result["files"][part]
+        file = self.result["files"].get(part)
+        if file is None:
+            kept = ", ".join(self.result["files"]) or "its result alone"
+            raise FileNotFoundError(f"the {part} of {self.name} on {self.data} is not kept, only {kept}: train it anew "
+                                    f"with `python -m course_lib run {self.name} --data {self.data} --profile "
+                                    f"{self.profile} --seed {self.seed}`")
         load_weights(module, self.assets / file["path"], ignore=ignore, sha256=file["sha256"])
 
     # ---- what it does
@@ -436,12 +442,43 @@ def train_or_load(name: str, data: Dataset, profile: str, *, train: bool = False
                   assets: Path = ASSETS) -> tuple[Method, History]:
     """The method of a recipe, ready to be looked at, and the history of its training: as shipped, or trained now.
 
-    It trains where `train` asks for it, in the smoke profile, and where no result on this data set is shipped.
+    It trains where `train` asks for it, in the smoke profile, and where no weights of it on this data set are kept.
     """
     run = Run(name, data.name, profile, seed, assets)
     if not run.settings.trained:
         raise ValueError(f"{name} is measured as it is and has nothing to train: take Run({name!r}, …).encoder()")
-    if train or profile == "smoke" or not run.exists:
+    if train or profile == "smoke" or not run.has("encoder", "heads"):
         method, history, _ = train_recipe(recipe(name, profile), data, seed)
         return method.eval(), history
     return run.method(), run.history
+
+
+def encoder_for(name: str, data: Dataset, profile: str, *, train: bool = False, seed: int = 0, assets: Path = ASSETS
+                ) -> tuple[nn.Module, History]:
+    """As `train_or_load`, where the encoder is all that is wanted: heads need not be shipped, nor an untrained one."""
+    run = Run(name, data.name, profile, seed, assets)
+    if not run.settings.trained:
+        return build_encoder(run.settings, seed).to(pick_device()).eval(), History()
+    if train or profile == "smoke" or not run.has("encoder"):
+        method, history = train_or_load(name, data, profile, train=True, seed=seed, assets=assets)
+        return method.encoder, history
+    return run.encoder(), run.history
+
+
+def prune(assets: Path = ASSETS) -> list[Path]:
+    """Delete the weights that the course does not ship, and return their files; results stay, and say what is kept.
+
+    What is shipped is what `recipes.ships` names, of the first seed. Files of weights that no result names go too.
+    """
+    kept = set()
+    for path in sorted((assets / "results").glob("*/*.json")):
+        result = read_result(path)
+        wanted = ships(result["name"]) if result["seed"] == 0 else ()
+        files = {part: file for part, file in result["files"].items() if part in wanted}
+        if files != result["files"]:
+            write_text(path, as_json({**result, "files": files}))
+        kept |= {assets / file["path"] for file in files.values()}
+    gone = [path for path in sorted((assets / "checkpoints").glob("*/*.safetensors")) if path not in kept]
+    for path in gone:
+        path.unlink()
+    return gone

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from course_lib.data.types import Dataset, Images
 from course_lib.methods import RotNet
 from course_lib.recipes import NAMES, Recipe
 from course_lib.runs import Run
+from course_lib.train import History
 
 
 @pytest.fixture(scope="module")
@@ -211,17 +213,78 @@ def test_few_pictures_make_a_smaller_batch_and_pictures_without_classes_are_not_
     assert result["recipe"]["fit"]["batch_size"] == 20 and result["measures"] == {} and result["pretext"]["loss"] > 0
 
 
-def test_only_the_encoder_may_be_kept(assets, tmp_path, data):
-    run = smoke("byol", assets)
-    result = run.result
-    lean = smoke("byol", tmp_path)
-    for path, content in ((lean.encoder_path, run.encoder_path.read_bytes()), (lean.result_path, json.dumps(
-            result | {"files": {"encoder": result["files"]["encoder"]}}).encode())):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(content)
-    lean.encoder()
-    with pytest.raises(FileNotFoundError, match="only the encoder is kept, without its heads"):
-        lean.method()
+@pytest.fixture
+def lean(assets, tmp_path):
+    """A copy of the results and weights there are, to take some away."""
+    shutil.copytree(assets, tmp_path / "assets")
+    return tmp_path / "assets"
+
+
+def shipping(monkeypatch, **parts):
+    monkeypatch.setattr(runs, "ships", lambda name: parts.get(name, ()))
+
+
+def test_what_is_not_shipped_is_deleted_and_its_result_stays(lean, data, monkeypatch):
+    shipping(monkeypatch, byol=("encoder",), rotation=("encoder", "heads"))
+    second = smoke("rotation", lean, seed=1)
+    for path, first in ((second.encoder_path, smoke("rotation", lean).encoder_path),
+                        (second.heads_path, smoke("rotation", lean).heads_path)):
+        shutil.copy(first, path)
+    result = smoke("rotation", lean).result
+    names = {"encoder": second.encoder_path, "heads": second.heads_path}
+    files = {part: file | {"path": names[part].relative_to(lean).as_posix()} for part, file in result["files"].items()}
+    second.result_path.write_text(json.dumps(result | {"seed": 1, "files": files}))
+    stray = smoke("rotation", lean).encoder_path.with_name("nobodys.safetensors")
+    stray.write_bytes(b"")
+    measures = {path: json.loads(path.read_text())["measures"] for path in lean.glob("results/*/*.json")}
+
+    gone = runs.prune(lean)
+    assert set(gone) == {stray, second.encoder_path, second.heads_path, smoke("byol", lean).heads_path}
+    assert not any(path.exists() for path in gone) and runs.prune(lean) == []
+    assert {path: json.loads(path.read_text())["measures"] for path in measures} == measures
+    assert smoke("rotation", lean).method() and smoke("byol", lean).encoder() and second.result["files"] == {}
+    with pytest.raises(FileNotFoundError, match="the heads of byol on toybox is not kept, only encoder: train it anew "
+                                                "with `python -m course_lib run byol"):
+        smoke("byol", lean).method()
+    with pytest.raises(FileNotFoundError, match="the encoder of rotation on toybox is not kept, only its result alone"):
+        second.encoder()
+
+
+def test_weights_that_are_not_kept_are_trained_where_a_lesson_wants_them(lean, data, monkeypatch):
+    short_rotation(monkeypatch)
+    kept = smoke("rotation", lean)
+    laptop = Run("rotation", "toybox", "laptop", assets=lean)
+    for path in (laptop.result_path, laptop.encoder_path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    laptop.train(data)
+    trained = []
+    monkeypatch.setattr(runs, "train_recipe", lambda *args: trained.append(1) or (cl.methods.RotNet(
+        recipes.tiny_convnet()), History(), None))
+    place = {"data": data, "profile": "laptop", "assets": lean}
+    shipping(monkeypatch, rotation=("encoder",))
+    runs.prune(lean)
+    state = runs.encoder_for("rotation", **place)[0].state_dict()
+    assert not trained and all(torch.equal(value, state[key]) for key, value in laptop.encoder().state_dict().items())
+    runs.train_or_load("rotation", **place)
+    assert len(trained) == 1, "the heads are gone"
+    runs.encoder_for("rotation", **place, train=True)
+    shipping(monkeypatch)
+    runs.prune(lean)
+    runs.encoder_for("rotation", **place)
+    assert len(trained) == 3 and not kept.has("encoder")
+    assert runs.encoder_for("untrained_convnet", **place)[1].pictures == 0 and len(trained) == 3
+
+
+def test_the_course_ships_what_its_recipes_say_and_no_more(tmp_path):
+    results = [runs.read_result(path) for path in sorted(runs.ASSETS.glob("results/*/*.json"))]
+    kept = {(r["name"], r["data"], r["seed"]): tuple(r["files"]) for r in results}
+    wanted = {key: tuple(recipes.ships(key[0])) if key[2] == 0 else () for key in kept}
+    assert {key: kept[key] for key in kept if not set(kept[key]) <= set(wanted[key])} == {}, "run `prune`"
+    named = {file["path"] for r in results for file in r["files"].values()}
+    there = {path.relative_to(runs.ASSETS).as_posix() for path in runs.ASSETS.glob("checkpoints/*/*")}
+    assert there == named, "every file of weights belongs to a result"
+    weight = sum(path.stat().st_size for path in runs.ASSETS.rglob("*") if path.is_file() and "runs" not in path.parts)
+    assert weight <= 40e6, f"assets weigh {weight / 1e6:.1f} MB"
 
 
 def short_rotation(monkeypatch):

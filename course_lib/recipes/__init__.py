@@ -21,7 +21,8 @@ from course_lib.recipes.base import (
 )
 
 __all__ = ["BACKBONES", "BASELINES", "NAMES", "RECIPES", "SIZE", "TITLES", "VARIANTS", "Recipe", "Settings", "Variant",
-           "build_encoder", "build_method", "build_views", "check_name", "recipe", "seeds", "tiny_convnet", "tiny_vit"]
+           "build_encoder", "build_method", "build_views", "check_name", "recipe", "seeds", "ships", "tiny_convnet",
+           "tiny_vit"]
 
 _FAMILIES = (baselines, reconstruction, pretext, contrastive, distillation, cca, masked)
 
@@ -51,6 +52,12 @@ def seeds(name: str) -> range:
     """The seeds with which a recipe or a variant is trained for the course's tables."""
     check_name(name, TITLES, "method")
     return range(VARIANTS[name][1].seeds if name in VARIANTS else RECIPES[name].seeds)
+
+
+def ships(name: str) -> tuple[str, ...]:
+    """Which weights of a recipe or of a variant come with the course: "encoder", "heads", both or neither."""
+    check_name(name, TITLES, "method")
+    return VARIANTS[name][1].ships if name in VARIANTS else RECIPES[name].ships
 
 
 def check_name(name: str, known: Iterable[str], what: str) -> None:

@@ -42,7 +42,8 @@ class Variant:
     """A recipe with something changed.
 
     title: in tables. options, views, fit: what replaces the recipe's own. share: of its epochs, so that ablations can
-    be short and longer trainings long. seeds: how many trainings with different seeds a comparison takes.
+    be short and longer trainings long. seeds: how many trainings with different seeds a comparison takes. ships: as a
+    recipe's; by default its result alone.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Variant:
     fit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     share: float = 1.0
     seeds: int = 1
+    ships: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Recipe:
     `BACKBONES`. options: of the method. views: `{"preset": "simclr", …}`, a function of `augment` and its changes; the
     method's own views where empty. fit: profile -> settings of `course_lib.fit`; without any, nothing is trained: the
     row is that of an untrained encoder. variants: word -> what it changes; its name is the recipe's, then the word.
+    ships: which weights of its first seed come with the course, because a notebook loads them: "encoder", "heads". The
+    others are deleted by `python -m course_lib prune`, and their results stay.
     """
 
     title: str
@@ -71,6 +75,7 @@ class Recipe:
     fit: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     variants: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
     seeds: int = 1
+    ships: tuple[str, ...] = ("encoder", "heads")
 
     def settings(self, profile: str, variant: Variant | None = None) -> Settings:
         """The recipe in one profile. Smoke is the laptop's, one epoch of small batches."""

@@ -21,5 +21,5 @@ simclr = Recipe(
         "few_negatives": Variant("30 negatives", options={"group": 16}, **_short),
         "two_negatives": Variant("2 negatives", options={"group": 2}, **_short),
     })
-simclr_15min = Recipe("SimCLR, 15 minutes", methods.SimCLR, options={"temperature": 0.1}, views=_views,
+simclr_15min = Recipe("SimCLR, 15 minutes", methods.SimCLR, options={"temperature": 0.1}, views=_views, ships=(),
                       fit={"laptop": {"epochs": 54, "lr": 6e-3}, "gpu": {"epochs": 200, "lr": 2e-3}})

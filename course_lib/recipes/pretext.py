@@ -3,6 +3,8 @@
 from course_lib import methods
 from course_lib.recipes.base import Recipe, Variant
 
+_WHOLE = ("encoder", "heads")  # what a lesson that looks at a variant loads
+
 rotation = Recipe("rotation", methods.RotNet, fit={
     "laptop": {"epochs": 6, "lr": 2e-3, "batch_size": 128}, "gpu": {"epochs": 60, "lr": 1e-3}})
 
@@ -31,8 +33,8 @@ inpainting = Recipe(
     "context encoder", methods.ContextEncoder,
     fit={"laptop": {"epochs": 5, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}},
     variants={
-        "l2": Variant("context encoder, squared error alone", options={"adversarial": 0.0}),
-        "center": Variant("context encoder, hole in the middle", options={"mask": "center"}),
+        "l2": Variant("context encoder, squared error alone", options={"adversarial": 0.0}, ships=_WHOLE),
+        "center": Variant("context encoder, hole in the middle", options={"mask": "center"}, ships=_WHOLE),
         "short": Variant("context encoder, short", share=0.2, seeds=3),
         "short_l2": Variant("squared error alone, short", options={"adversarial": 0.0}, share=0.2, seeds=3),
         "short_center": Variant("hole in the middle, short", options={"mask": "center"}, share=0.2, seeds=3),
@@ -40,7 +42,7 @@ inpainting = Recipe(
 colorization = Recipe(
     "colourization", methods.Colorizer,
     fit={"laptop": {"epochs": 10, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}},
-    variants={"regression": Variant("colourization by regression", options={"target": "regression"})})
+    variants={"regression": Variant("colourization by regression", options={"target": "regression"}, ships=_WHOLE)})
 split_brain = Recipe("split-brain", methods.SplitBrain, fit={
     "laptop": {"epochs": 7, "lr": 2e-3}, "gpu": {"epochs": 60, "lr": 1e-3}})
 video_color = Recipe("video colourization", methods.VideoColorizer, fit={

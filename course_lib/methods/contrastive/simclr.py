@@ -49,16 +49,15 @@ class SimCLR(Method):
         widths = {"mlp": (encoder.dim, encoder.dim, dim), "linear": (encoder.dim, dim), "none": None}
         if projector not in widths:
             raise ValueError(f"projector must be one of {', '.join(widths)}, got {projector!r}")
-        if group is not None and not (group == int(group) >= 2):
-            raise ValueError(f"a group needs 2 pictures or more, or there is nothing to tell apart, got {group}: "
-                             "None holds all of a batch against each other")
+        if group is not None and not group == int(group) >= 2:
+            raise ValueError(f"a group needs at least 2 pictures to tell apart, got {group}: None takes all")
         self.projector = mlp(*widths[projector]) if widths[projector] else nn.Identity()
         self.temperature, self.group = temperature, group
         self.smallest_batch = group or 2
 
     def objective(self, z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
         """The loss of the projections of every process's pictures: the one line to override for another loss."""
-        groups = max(len(z1) // self.group, 1) if self.group else 1  # what is left over makes some of them larger
+        groups = max(1, len(z1) // self.group) if self.group else 1  # what is left over makes some of them larger
         pairs = zip(z1.tensor_split(groups), z2.tensor_split(groups), strict=True)
         return torch.stack([nt_xent(a, b, self.temperature) for a, b in pairs]).mean()
 
