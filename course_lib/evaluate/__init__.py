@@ -15,12 +15,12 @@ from torch import nn
 
 from course_lib.data.types import Dataset
 from course_lib.evaluate.collapse import alignment, feature_std, rankme, uniformity
-from course_lib.evaluate.factors import factor_probe
+from course_lib.evaluate.factors import factor_probe, factor_scores
 from course_lib.evaluate.features import RawPixels, features
 from course_lib.evaluate.few_label import FewLabels, draw_labels, few_label
 from course_lib.evaluate.knn import accuracy, is_right, knn, knn_scores, nearest
 from course_lib.evaluate.layers import Stage, layerwise
-from course_lib.evaluate.paired import Difference, claim, paired
+from course_lib.evaluate.paired import Difference, claim, paired, paired_scores
 from course_lib.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
 from course_lib.evaluate.report import Report, evaluate, quick
 from course_lib.evaluate.retrieval import Retrieval, retrieval
@@ -29,8 +29,9 @@ from course_lib.evaluate.video import contour_accuracy, evaluate_clips, region_s
 __all__ = [
     "Difference", "FewLabels", "Probe", "ProbeResult", "RawPixels", "Report", "Retrieval", "Stage", "accuracy",
     "alignment", "claim", "contour_accuracy", "draw_labels", "evaluate", "evaluate_clips", "factor_probe",
-    "feature_std", "features", "few_label", "fit_probe", "is_right", "knn", "knn_scores", "layerwise", "linear_probe",
-    "nearest", "paired", "quick", "rankme", "region_similarity", "retrieval", "uniformity",
+    "factor_scores", "feature_std", "features", "few_label", "fit_probe", "is_right", "knn", "knn_scores", "layerwise",
+    "linear_probe", "nearest", "paired", "paired_scores", "quick", "rankme", "region_similarity", "retrieval",
+    "uniformity",
 ]
 
 

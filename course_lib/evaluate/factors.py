@@ -13,24 +13,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_lib.evaluate.checks import check_features, check_same_width, undisturbed
+from course_lib.evaluate.knn import is_right
 from course_lib.evaluate.probe import STRENGTHS, linear_probe, standardizer
 
 
 @undisturbed()
-def factor_probe(
+def factor_scores(
     train_z: Float[Tensor, "n d"],
     train_factors: Mapping[str, Tensor],
     test_z: Float[Tensor, "m d"],
     test_factors: Mapping[str, Tensor],
-) -> dict[str, float]:
-    """factor -> how much of it is read linearly from the features, in percent, on test.
+) -> dict[str, Float[Tensor, " m"]]:
+    """factor -> what each picture of test adds to how well the factor is read linearly: its mean is `factor_probe`'s
+    score, as a share of 1. So two representations can be compared on the same pictures, by `paired_scores`.
 
-    A factor of whole numbers (int64) is a class: accuracy of `linear_probe`. A factor of floats is a quantity: R², the
-    share of its variance that ridge regression explains; 0 is no better than the mean, and below 0 is worse. (An angle
-    jumps where it comes round: give its cosine and sine as two factors.) The last fifth of train chooses the L2
-    strength and is not fitted on, test scores once.
+    A class: 1 where it is read rightly, 0 where not. A quantity: 1 less its squared error over the variance.
 
-    Raises ValueError where the factors of train and test differ, lengths do not fit, or a factor never varies.
+    Raises as `factor_probe`.
     """
     check_features(train_z, "train features", rows=5)
     check_features(test_z, "test features")
@@ -48,24 +47,44 @@ def factor_probe(
         if any(bool((t == t[0]).all()) for t in ([train_t, test_t] if test_t.is_floating_point() else [train_t])):
             raise ValueError(f"factor {name} must vary to be read, got {train_t[0].item():g} throughout: leave it out")
         cut = len(train_z) - len(train_z) // 5
-        parts = (train_z[:cut], train_t[:cut], train_z[cut:], train_t[cut:], test_z, test_t)
-        scores[name] = _ridge_r2(*parts) if train_t.is_floating_point() else linear_probe(*parts).top1
+        parts = (train_z[:cut], train_t[:cut], train_z[cut:], train_t[cut:], test_z)
+        if train_t.is_floating_point():
+            scores[name] = 1 - _ridge_errors(*parts, test_t) / test_t.double().var(correction=0)
+        else:
+            scores[name] = is_right(linear_probe(*parts, test_t).probe.scores(test_z), test_t).double()
     return scores
 
 
-def _ridge_r2(train_z, train_t, val_z, val_t, test_z, test_t) -> float:
-    """R² on test, in percent, of a fit on train; the strength is chosen on val."""
-    errors = {l2: _ridge_error(train_z, train_t, val_z, val_t, l2) for l2 in STRENGTHS}
-    l2 = min(errors, key=errors.get)
-    error = _ridge_error(train_z, train_t, test_z, test_t, l2)
-    return 100 * (1 - error / test_t.double().var(correction=0).item())
+def factor_probe(
+    train_z: Float[Tensor, "n d"],
+    train_factors: Mapping[str, Tensor],
+    test_z: Float[Tensor, "m d"],
+    test_factors: Mapping[str, Tensor],
+) -> dict[str, float]:
+    """factor -> how much of it is read linearly from the features, in percent, on test.
+
+    A factor of whole numbers (int64) is a class: accuracy of `linear_probe`. A factor of floats is a quantity: R², the
+    share of its variance that ridge regression explains; 0 is no better than the mean, and below 0 is worse. (An angle
+    jumps where it comes round: give its cosine and sine as two factors.) The last fifth of train chooses the L2
+    strength and is not fitted on, test scores once.
+
+    Raises ValueError where the factors of train and test differ, lengths do not fit, or a factor never varies.
+    """
+    scores = factor_scores(train_z, train_factors, test_z, test_factors)
+    return {name: 100 * each.mean().item() for name, each in scores.items()}
 
 
-def _ridge_error(z: Tensor, t: Tensor, new_z: Tensor, new_t: Tensor, l2: float) -> float:
-    """Mean squared error on new rows of the w, b minimising mean (x w + b - t)² / 2 + l2 / 2 |w|², x standardised."""
+def _ridge_errors(train_z, train_t, val_z, val_t, test_z, test_t) -> Float[Tensor, " m"]:
+    """Squared errors on test of a fit on train; the strength is chosen on val."""
+    errors = {l2: _squared_errors(train_z, train_t, val_z, val_t, l2).mean().item() for l2 in STRENGTHS}
+    return _squared_errors(train_z, train_t, test_z, test_t, min(errors, key=errors.get))
+
+
+def _squared_errors(z: Tensor, t: Tensor, new_z: Tensor, new_t: Tensor, l2: float) -> Float[Tensor, " m"]:
+    """Squared errors on new rows of the w, b minimising mean (x w + b - t)² / 2 + l2 / 2 |w|², x standardised."""
     z, t, new_z, new_t = z.double(), t.double(), new_z.double(), new_t.double()
     mean, std = standardizer(z)
     x = (z - mean) / std
     penalty = l2 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     w = torch.linalg.solve(x.T @ x / len(x) + penalty, x.T @ (t - t.mean()) / len(x))
-    return ((new_z - mean) / std @ w + t.mean() - new_t).square().mean().item()
+    return ((new_z - mean) / std @ w + t.mean() - new_t).square()

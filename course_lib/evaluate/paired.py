@@ -98,6 +98,27 @@ def paired(a: Bool[Tensor, "n"] | Bool[Tensor, "s n"], b: Bool[Tensor, "n"] | Bo
     return Difference(100 * observed, 100 * low, 100 * high, n, seeds)
 
 
+def paired_scores(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Difference:
+    """As `paired`, for scores that are not right or wrong, one a picture and as shares of 1: the mean of a - b in
+    points, with an interval of 95 % over pictures (mean ± 1.96 standard errors). For trainings with one seed each.
+
+    Raises TypeError for what is no tensor of floats, ValueError where there are not two pictures or more, the same for
+    both, or a score is not finite.
+    """
+    for name, scores in {"a": a, "b": b}.items():
+        if not isinstance(scores, Tensor) or not scores.is_floating_point():
+            got = scores.dtype if isinstance(scores, Tensor) else type(scores).__name__
+            raise TypeError(f"{name} must be a tensor of floats, a score a picture, got {got}: of right and wrong "
+                            "answers `paired` takes the difference")
+    if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
+        raise ValueError(f"a and b must be scores of the same pictures, [n], got {list(a.shape)} and {list(b.shape)}")
+    d = 100 * (a.double() - b.double())
+    if not d.isfinite().all():
+        raise ValueError("a score is not finite: look at what gave it")
+    mean, half = d.mean().item(), student_t(math.inf) * d.std().item() / math.sqrt(len(d))
+    return Difference(mean, mean - half, mean + half, len(d), (1, 1))
+
+
 def _rows(right: Tensor, name: str) -> Float[Tensor, "s n"]:
     """Who was right, as 0 and 1, one row a seed."""
     if not isinstance(right, Tensor) or right.dtype != torch.bool:

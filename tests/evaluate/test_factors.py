@@ -5,7 +5,7 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from course_lib.evaluate import factor_probe
+from course_lib.evaluate import factor_probe, factor_scores, paired_scores
 
 
 def world(n, seed):
@@ -38,6 +38,16 @@ def test_quantities_are_read_by_ridge_regression():
               for l2 in (1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)]
     assert any(score == pytest.approx(r2, abs=1e-3) for r2 in theirs)
     assert max(theirs) - min(theirs) > 1  # or any strength would pass
+
+
+def test_the_scores_of_pictures_have_the_probes_score_for_their_mean():
+    (train_z, train_f), (test_z, test_f) = world(300, 0), world(200, 1)
+    each, whole = (f(train_z, train_f, test_z, test_f) for f in (factor_scores, factor_probe))
+    assert {name: 100 * s.mean().item() for name, s in each.items()} == pytest.approx(whole)
+    assert all(s.shape == (200,) for s in each.values())
+    assert set(each["shape"].tolist()) <= {0.0, 1.0} and each["hidden_size"].max() <= 1 < -each["hidden_size"].min()
+    told = paired_scores(each["size"], each["hidden_size"])
+    assert told.low > 80 and told.points == pytest.approx(whole["size"] - whole["hidden_size"])
 
 
 def test_bad_input():

@@ -8,7 +8,7 @@ import torch
 from reference.paired_answers import SETTINGS, coverage
 from scipy import stats
 
-from course_lib.evaluate import Difference, claim, paired
+from course_lib.evaluate import Difference, claim, paired, paired_scores
 from course_lib.evaluate.paired import student_t
 
 
@@ -160,3 +160,24 @@ def test_bad_claims():
         claim("a is better", True, same=True)
     with pytest.raises(ValueError, match="above 2 points or of none at all, got both: leave out"):
         claim("a is better", Difference(5, 4, 6, 100, (1, 1)), above=2, same=True)
+
+
+def test_scores_are_compared_picture_by_picture():
+    a, b = torch.randn(2, 400, dtype=torch.float64)
+    got, theirs = paired_scores(a, b), stats.norm.interval(0.95, (a - b).mean(), stats.sem(a - b))
+    assert got.points == pytest.approx(100 * (a - b).mean().item()) and (got.pictures, got.seeds) == (400, (1, 1))
+    assert (got.low, got.high) == pytest.approx([100 * end for end in theirs])
+    constant = paired_scores(a + 0.25, a)
+    assert [constant.low, constant.high] == pytest.approx([25, 25]), "what both share counts for nothing"
+
+
+@pytest.mark.parametrize(("a", "b", "error", "sentence"), [
+    (torch.ones(3) > 0, torch.ones(3), TypeError, "a must be a tensor of floats, a score a picture, got torch.bool"),
+    (torch.ones(3), [1.0], TypeError, "b must be a tensor of floats, a score a picture, got list"),
+    (torch.ones(3), torch.ones(4), ValueError, r"the same pictures, \[n\], got \[3\] and \[4\]"),
+    (torch.ones(1), torch.ones(1), ValueError, r"got \[1\] and \[1\]"),
+    (torch.ones(2), torch.tensor([1.0, math.nan]), ValueError, "a score is not finite"),
+])
+def test_scores_that_cannot_be_compared(a, b, error, sentence):
+    with pytest.raises(error, match=sentence):
+        paired_scores(a, b)

@@ -151,7 +151,7 @@ def test_groups_change_the_loss_and_nothing_else():
 
 @pytest.mark.parametrize("group", [1, 0, -3, 2.5])
 def test_a_group_needs_two_pictures(group):
-    with pytest.raises(ValueError, match=f"a group needs at least 2 pictures to tell apart, got {group}: None takes all"):
+    with pytest.raises(ValueError, match=f"at least 2 pictures to tell apart, got {group}: None takes all"):
         small(group=group)
 
 
