@@ -1,9 +1,9 @@
-"""Checkers of notebook 10: NT-Xent, the training step around it, and the negatives that are none."""
+"""Checkers of notebook 10: NT-Xent, the training step around it, the negatives that are none, and a fair control."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,18 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from course_lib.check.base import Expected, Spy, afterwards, exercise, hard_coded, prediction
+from course_lib.check.base import (
+    Expected,
+    NotAttempted,
+    Spy,
+    Wrong,
+    afterwards,
+    checker,
+    exercise,
+    hard_coded,
+    number,
+    prediction,
+)
 
 INF = math.inf
 TEMPERATURES = (0.05, 0.07, 0.1, 0.2, 0.5)  # that are often written into the code
@@ -24,26 +35,26 @@ def _partner(i: int, n: int) -> int:
 
 def _nt_xent(z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], temperature: float, *,
              normalize: Callable = F.normalize, scale: Callable = lambda s, t: s / t,
-             squash: Callable = lambda row: row, keep: Callable = lambda i, k, n: True,
+             squash: Callable = lambda row: row, keep: Callable = lambda i, k, n: True, left_out: float = -INF,
              diagonal: float | None = -INF, at_last: Callable = lambda row: row, target: Callable = _partner,
-             masked: bool = True, anchors: Sequence[float] = (0, 1), reduce: Callable = torch.mean
-             ) -> Float[Tensor, ""]:
+             masked: bool = True, cost: Callable = lambda row, right: row.logsumexp(0) - right,
+             anchors: Sequence[float] = (0, 1), reduce: Callable = torch.mean) -> Float[Tensor, ""]:
     """`nt_xent(z1, z2, temperature)`: the loss of equation 1, over all 2N anchors, one after another.
 
     Each option is a place for one mistake. keep(i, k, n): whether another row k stays a candidate of anchor i.
-    diagonal: what stands for the anchor itself; its own cosine if None. squash, at_last: what is done with a row of
-    logits before and after the mask. masked: whether the right logit is read after the mask. anchors: the part of the
-    2N rows whose mean is the loss.
+    left_out, diagonal: what stands for those that do not, and for the anchor itself; its own cosine if None. squash,
+    at_last: what is done with a row of logits before and after the mask. masked: whether the right logit is read after
+    the mask. cost: the loss of a row and its right logit. anchors: the part of the 2N rows whose mean is the loss.
     """
     n, z, losses = len(z1), normalize(torch.cat([z1, z2])), []
     for i in range(round(anchors[0] * 2 * n), round(anchors[1] * 2 * n)):
         logits = squash(scale(z @ z[i], temperature))
         stays = torch.tensor([k == i or keep(i, k, n) for k in range(2 * n)])
-        row = torch.where(stays, logits, -INF)
+        row = torch.where(stays, logits, left_out)
         if diagonal is not None:
             row = torch.where(torch.arange(2 * n) == i, diagonal, row)
         right = (at_last(row) if masked else logits)[target(i, n)]
-        losses.append(at_last(row).logsumexp(0) - right)
+        losses.append(cost(at_last(row), right))
     return reduce(torch.stack(losses))
 
 
@@ -55,17 +66,26 @@ def _pairs(n: int, d: int) -> tuple[Tensor, Tensor]:
 
 # What is often done instead of NT-Xent.
 _AGAIN = "F.cross_entropy takes a softmax itself: give it the cosines over τ as they are, without "
+_HALVES = "each view's columns were normalised over the batch: F.normalize(z, dim=1) makes each row of length 1"
 _NT_XENT_SLIPS: dict[str, dict[str, Any]] = {
+    "your loss is NaN, since 0 times -inf is NaN: as in torch.eye(2N) * -inf, or with one-hot targets. Use "
+    "masked_fill, and targets that are numbers of columns": {"after": lambda loss, *case: loss * math.nan},
     "your loss counts each anchor as its own negative: take the diagonal out before the softmax, with -inf":
         {"diagonal": None},
     "the diagonal is 0, and exp(0) = 1 still counts in the denominator: fill it with -inf": {"diagonal": 0.0},
     "the embeddings are not normalised: divide each row by its length first": {"normalize": lambda z: z},
     "you normalised each column over the batch: F.normalize(z, dim=1) makes each row of length 1":
         {"normalize": lambda z: F.normalize(z, dim=0)},
+    _HALVES: {"normalize": lambda z: torch.cat([F.normalize(half, dim=0) for half in z.chunk(2)])},
     "you multiply by the temperature: divide by it, so that a small one makes differences larger":
         {"scale": lambda s, t: s * t},
+    "both factors of the product are divided by the temperature, and so the cosine by its square: divide once":
+        {"scale": lambda s, t: s / t**2},
     "the temperature is not used": {"scale": lambda s, t: s},
+    "that is minus the partner's probability: nll_loss wants its logarithm, and F.cross_entropy takes both steps":
+        {"cost": lambda row, right: -(right - row.logsumexp(0)).exp()},
     _AGAIN + "another softmax": {"at_last": lambda row: row.softmax(0)},
+    _AGAIN + "a softmax before the mask": {"squash": lambda row: row.softmax(0)},
     _AGAIN + "exp": {"at_last": torch.exp},
     _AGAIN + "exp before the mask": {"squash": torch.exp},
     "your loss is infinite, since each anchor's right answer was taken out with -inf. Is it the anchor itself, as with "
@@ -154,33 +174,11 @@ def false_negatives_guess(measured: float, pictures: int, classes: int) -> Expec
                "that is their share in percent, and the question is how many": 100 / classes})
 
 
-def slow_false_negatives(y: Int64[Tensor, " n"], *, counts: Callable = lambda i, k, n: k not in (i, _partner(i, n)),
-                         same: bool = True) -> float:
-    """`false_negatives(y)`: how many of an anchor's 2N − 2 negatives are of its class, mean over anchors, one by one.
-
-    Each option is a place for one mistake. counts(i, k, n): whether row k is a negative of anchor i.
-    """
+def count_false_negatives(y: Int64[Tensor, " n"]) -> float:
+    """How many of an anchor's 2N − 2 negatives are of its class, as a mean over all anchors, counted one by one."""
     n, labels = len(y), torch.cat([y, y]).tolist()
-    rows = range(2 * n)
-    return sum((labels[i] == labels[k]) == same and counts(i, k, n) for i in rows for k in rows) / (2 * n)
-
-
-false_negatives = exercise(
-    "false_negatives", slow_false_negatives,
-    lambda: [(torch.randint(3, (8,)),), (torch.randint(10, (31,)),), (torch.zeros(5, dtype=torch.int64),)],
-    slips={
-        "the anchor and its positive are of one class, and neither is a negative: leave both out":
-            {"counts": lambda i, k, n: True},
-        "the anchor's own positive is of its class, and is no negative: leave it out":
-            {"counts": lambda i, k, n: k != i},
-        "you count pictures, and each one is there twice, once a view": {"after": lambda found, y: found / 2},
-        "that is their share of the negatives, and the question is how many":
-            {"after": lambda found, y: found / (2 * len(y) - 2)},
-        "you add up all anchors: take the mean": {"after": lambda found, y: found * 2 * len(y)},
-        "you count the negatives of other classes: those are the right ones": {"same": False}},
-    limits={"none where all classes differ": lambda f: (
-        f(torch.arange(7)), 0.0, "where every picture is of another class there is no false negative")},
-    holds="equals counting one by one", otherwise="another number than counting one by one")
+    return sum(labels[i] == labels[k] and k not in (i, _partner(i, n))
+               for i in range(2 * n) for k in range(2 * n)) / (2 * n)
 
 
 def _apart(z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], y: Int64[Tensor, " n"], temperature: float, *,
@@ -206,6 +204,10 @@ nt_xent_apart = exercise(
             {"stays": lambda i, k, same, n: not same, "masked": False},
         "you left out the negatives of other classes and kept those of the anchor's: turn the mask round":
             {"stays": lambda i, k, same, n: same},
+        "what is left out is 0, and exp(0) = 1 still counts in the denominator: fill it with -inf":
+            {"left_out": 0.0, "diagonal": 0.0},
+        "the negatives are only those of the other view: the same view of other pictures counts too":
+            {"stays": lambda i, k, same, n: (k < n) != (i < n) and (not same or k == _partner(i, n))},
         "false negatives are left out among one view only: they are there in both":
             {"stays": lambda i, k, same, n: not same or (i < n) == (k < n) or k == _partner(i, n)},
         **{sentence: slip for sentence, slip in _NT_XENT_SLIPS.items() if "keep" not in slip},
@@ -287,3 +289,44 @@ def training_loss(x, views, encoder, projector, temperature=0.5):
     positive = torch.arange(len(z)).roll(1)
     return F.cross_entropy(logits, positive)
 ''')
+
+
+# --- a control --------------------------------------------------------------------------------------------------------
+
+FIRST = {"batch_size": 256, "group": None, "epochs": 3.6, "lr": 6e-3}
+SECOND = {"batch_size": 32, "group": None, "epochs": 3.6, "lr": 7.5e-4}
+
+
+@checker(predicts=True, example=(FIRST, SECOND))
+def control(answer: Mapping[str, float | None], first: Mapping[str, float | None],
+            second: Mapping[str, float | None]) -> Iterator[str]:
+    """The settings of a training with as many negatives as the second and all else of the first: batch_size, group,
+    epochs and lr. first, second: those of the two trainings."""
+    if not isinstance(answer, Mapping):
+        raise Wrong(f"a dict with {', '.join(first)} is wanted, and this is a {type(answer).__name__}")
+    for name in first:
+        if answer.get(name, ...) is ...:
+            raise NotAttempted(f"write a value for {name}")
+    batch, wanted = first["batch_size"], second["group"] or second["batch_size"]
+    if number(answer["batch_size"], "batch_size") != batch:
+        few = answer["batch_size"] < batch
+        raise Wrong(f"with another batch_size than {batch} more changes than the negatives: an epoch has "
+                    f"{'more' if few else 'fewer'} steps, and BatchNorm sees {'fewer' if few else 'more'} pictures")
+    yield f"batches of {batch}, so as many steps, and BatchNorm sees as many pictures"
+    if answer["group"] is None:
+        raise Wrong(f"without a group all {batch} pictures are held against each other: {2 * batch - 2} negatives, as "
+                    "in the first training")
+    group = number(answer["group"], "group")
+    if group != wanted:
+        counts = {2 * wanted - 2: "that is how many negatives there are, and a group counts pictures: each is there "
+                                  "twice, once a view",
+                  wanted - 1: "a group counts the anchor's own picture too",
+                  batch / wanted: "that is how many groups there are, and `group` is how many pictures are in one"}
+        raise Wrong(counts.get(group, f"a group of {group:g} has {2 * group - 2:g} negatives a view, and a batch of "
+                                      f"{wanted} has {2 * wanted - 2}"))
+    yield f"{2 * wanted - 2} negatives a view, as in the second"
+    for name in ("epochs", "lr"):
+        if number(answer[name], name) != first[name]:
+            raise Wrong(f"{name} is {answer[name]:g} here and {first[name]:g} in the first training: a control changes "
+                        "one thing")
+    yield "epochs and learning rate of the first"

@@ -93,8 +93,8 @@ def agreement(embedded: Mapping[str, tuple[Tensor, Tensor]], first: Float[Tensor
               second: Float[Tensor, "n 3 h w"], *, title: str | None = None) -> Figure:
     """One panel a name: the cosine of every first view (rows) with every second view (columns), the views at the edges.
 
-    embedded: name -> embeddings `[N, D]` of the first views and of the second. Below each panel stand two means: of the
-    cosines of partners, on the diagonal, and of all others.
+    embedded: name -> embeddings `[N, D]` of the first views and of the second. Below each panel stand two means, of the
+    cosines of partners, on the diagonal, and of all others; and in how many rows the partner's is the largest.
     """
     embedded, (first, second) = named(embedded), (as_images(v) for v in (first, second))
     n, edge = len(first), 1 / len(first)
@@ -111,7 +111,9 @@ def agreement(embedded: Mapping[str, tuple[Tensor, Tensor]], first: Float[Tensor
             inset.set(xticks=[], yticks=[])
         shown = axes.imshow(cosines.numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
         partners, rest = cosines.diagonal().mean(), (cosines.sum() - cosines.trace()) / (n * n - n)
-        axes.set_xlabel(f"{name}\npartners {partners:.2f}, others {rest:.2f}", fontsize=style.MEDIUM)
+        first_of_all = int((cosines.argmax(1) == torch.arange(n)).sum())
+        axes.set_xlabel(f"{name}: mean of partners {partners:.2f}, of others {rest:.2f}\n"
+                        f"the partner comes first in {first_of_all} of {n} rows", fontsize=style.MEDIUM)
     figure.colorbar(shown, ax=panels, label="cosine", shrink=0.7)
     return figure
 

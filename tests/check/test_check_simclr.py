@@ -41,6 +41,19 @@ def one_direction(z1, z2, temperature):
     return F.cross_entropy(logits, torch.arange(len(z1)))
 
 
+def partners(z1):
+    return torch.arange(2 * len(z1)).roll(len(z1))
+
+
+def masked(logits, value=-torch.inf):
+    return logits.masked_fill(torch.eye(len(logits), dtype=torch.bool), value)
+
+
+def logits_of(z1, z2, temperature, value=-torch.inf, mask=masked):
+    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    return mask(z @ z.T / temperature, value) if mask else z @ z.T / temperature
+
+
 def no_positive_below(s):
     n = len(s) // 2
     return s.sum(1) - s.diag() - torch.cat([s.diag(n), s.diag(-n)])
@@ -94,6 +107,17 @@ def test_mistakes_in_nt_xent_are_named(options, words):
     (lambda z1, z2, t: with_exp(z1, z2, t), "exp(200) is too large"),
     (lambda z1, z2, t: nt_xent(z1, z2, 0.5), "temperature is always 0.5"),
     (lambda z1, z2, t: nt_xent(z1, z2, 0.07), "temperature is always 0.07"),
+    (lambda z1, z2, t: one_direction(z1, z2, t), "one of them: the negatives are only those of the other view"),
+    (lambda z1, z2, t: nt_xent(z1, z2, t**2), "the cosine by its square: divide once"),
+    (lambda z1, z2, t: nt_xent(F.normalize(z1, dim=0), F.normalize(z2, dim=0), t, normalize=False), "each view's col"),
+    (lambda z1, z2, t: nt_xent(z1, z2, t, diagonal=None) + 0 * math.inf, "0 times -inf is NaN"),
+    (lambda z1, z2, t: F.nll_loss(logits_of(z1, z2, t).softmax(1), partners(z1)), "minus the partner's probability"),
+    (lambda z1, z2, t: F.cross_entropy(masked(logits_of(z1, z2, t, -torch.inf, None).softmax(1)), partners(z1)),
+     "without a softmax before the mask"),
+    (lambda z1, z2, t: F.cross_entropy(logits_of(z1, z2, t), F.one_hot(partners(z1)).double()), "one-hot targets"),
+    (lambda z1, z2, t: F.cross_entropy(logits_of(z1, z2, t), partners(z1).roll(len(z1))), "as with arange(2N)?"),
+    (lambda z1, z2, t: F.cross_entropy(logits_of(z1, z2, t), torch.arange(len(z1)).repeat(2)), "as with arange(2N)?"),
+    (lambda z1, z2, t: F.cross_entropy(logits_of(z1, z2, t), len(z1) + torch.arange(2 * len(z1))), "out of bounds"),
     (lambda z1, z2, t: nt_xent(z1, z2.detach(), t), "no gradient reaches z2"),
     (lambda z1, z2, t: nt_xent(z1, z2, t) + (z1 - z1.detach()).sum(), "the gradient of z1 is not"),
     (lambda z1, z2, t: nt_xent(z1.div_(z1.norm(dim=1, keepdim=True)), z2, t), "is something changed in place"),
@@ -148,24 +172,10 @@ def test_the_number_of_false_negatives_is_predicted(guess, start, words):
     assert words in said
 
 
-def count(y):
-    return 2 * ((y[:, None] == y).sum(1) - 1).float().mean()
-
-
-@pytest.mark.parametrize(("answer", "words"), [
-    (count, "✓ false_negatives: 2 properties hold"),
-    (lambda y: 2 * (len(y) - 1) - count(y), "those are the right ones"),
-    (lambda y: count(y) + 2, "neither is a negative"),
-    (lambda y: count(y) + 1, "own positive"),
-    (lambda y: count(y) / 2, "each one is there twice"),
-    (lambda y: count(y) / (2 * len(y) - 2), "their share"),
-    (lambda y: count(y) * 2 * len(y), "take the mean"),
-    (lambda y: 2 * len(y) - 2 - count(y), "other classes"),
-    (lambda y: 7.0, "counting one by one: 7 where"),
-    (lambda y: ..., "… false_negatives: not attempted yet"),
-])
-def test_counting_false_negatives(answer, words):
-    assert words in repr(check.false_negatives(answer))
+def test_false_negatives_are_counted():
+    y = torch.tensor([0, 1, 0, 0, 2])
+    assert check.count_false_negatives(y) == pytest.approx(2 * ((y[:, None] == y).sum(1) - 1).float().mean().item())
+    assert check.count_false_negatives(torch.arange(4)) == 0
 
 
 def training_loss(x, views, encoder, projector, temperature):
@@ -251,14 +261,23 @@ def test_the_notebooks_own_cell_waits_and_its_mistakes_are_named_once_one_is_rep
     assert "used twice" in check.training_loss(lambda *parts: given(*parts)).text
 
 
-def apart(z1, z2, y, temperature, *, positive=False, twist=lambda mask: mask, cross_entropy=False):
+def across(z1, z2, y, temperature):
+    """One direction: the first view's rows against the second view's alone."""
+    n = len(y)
+    logits = F.normalize(z1, dim=1) @ F.normalize(z2, dim=1).T / temperature
+    false = (y[:, None] == y).fill_diagonal_(False)
+    return F.cross_entropy(logits.masked_fill(false, -torch.inf), torch.arange(n))
+
+
+def apart(z1, z2, y, temperature, *, positive=False, twist=lambda mask: mask, cross_entropy=False,
+          out_with=-torch.inf):
     z, y = F.normalize(torch.cat([z1, z2]), dim=1), torch.cat([y, y])
     partner = torch.arange(len(z)).roll(len(z1))
     out = twist(y[:, None] == y)
     out[torch.arange(len(z)), partner] = positive
     logits = z @ z.T / temperature
     if cross_entropy:
-        return F.cross_entropy(logits.masked_fill(out, -torch.inf), partner)
+        return F.cross_entropy(logits.masked_fill(out, out_with), partner)
     right = logits.gather(1, partner[:, None])[:, 0]
     return (logits.masked_fill(out, -torch.inf).logsumexp(1) - right).mean()
 
@@ -272,9 +291,33 @@ def apart(z1, z2, y, temperature, *, positive=False, twist=lambda mask: mask, cr
     (lambda z1, z2, y, t: apart(z1, z2.detach(), y, t), "no gradient reaches z2"),
     (lambda z1, z2, y, t: apart(z1, z2, y, t, twist=lambda m: m.fill_diagonal_(False)), "as its own negative"),
     (lambda z1, z2, y, t: nt_xent(z1, z2, t, roll=0), "Is it the anchor itself, as with arange(2N)?"),
+    (lambda z1, z2, y, t: apart(z1, z2, y, t, cross_entropy=True, out_with=0.0), "what is left out is 0, and exp(0)"),
+    (lambda z1, z2, y, t: across(z1, z2, y, t), "one of them: the negatives are only those of the other view"),
+    (lambda z1, z2, y, t: (across(z1, z2, y, t) + across(z2, z1, y, t)) / 2, "✗ nt_xent_apart: the negatives are only"),
     (lambda z1, z2, y, t: apart(z1, z2, y, t, twist=lambda m: (~m).fill_diagonal_(True)), "turn the mask round"),
     (lambda z1, z2, y, t: apart(z1, z2, y, t) + 1, "your loss is not that of a loop over the anchors"),
     (lambda z1, z2, y, t: ..., "… nt_xent_apart: not attempted yet"),
 ])
 def test_nt_xent_without_false_negatives(answer, words):
     assert words in repr(check.nt_xent_apart(answer))
+
+
+@pytest.mark.parametrize(("change", "start", "words"), [
+    ({}, "✓", "3 properties hold: batches of 256"),
+    ({"batch_size": 32}, "✗", "an epoch has more steps, and BatchNorm sees fewer pictures"),
+    ({"batch_size": 512}, "✗", "an epoch has fewer steps"),
+    ({"group": None}, "✗", "510 negatives, as in the first training"),
+    ({"group": 62}, "✗", "a group counts pictures: each is there twice"),
+    ({"group": 31}, "✗", "the anchor's own picture too"),
+    ({"group": 8}, "✗", "that is how many groups there are"),
+    ({"group": 16}, "✗", "a group of 16 has 30 negatives a view, and a batch of 32 has 62"),
+    ({"lr": 7.5e-4}, "✗", "lr is 0.00075 here and 0.006 in the first training: a control changes one thing"),
+    ({"epochs": 0.45}, "✗", "epochs is 0.45 here and 3.6"),
+    ({"lr": ...}, "…", "write a value for lr"),
+    ({"epochs": "long"}, "✗", "epochs must be a number"),
+])
+def test_a_control_changes_one_thing(change, start, words):
+    right = {**check.FIRST, "group": 32}
+    said = repr(check.control({**right, **change}, check.FIRST, check.SECOND))
+    assert said.startswith(start) and words in said
+    assert "a dict with batch_size, group, epochs, lr is wanted" in repr(check.control(3, check.FIRST, check.SECOND))

@@ -64,7 +64,8 @@ def test_agreement_shows_the_cosines_and_their_means():
     views = torch.rand(2, 3, 8, 8)
     figure = agreement({"same": (z, 3 * z), "crossed": (z, z.flip(0))}, views, views, title="who finds whom")
     text = written(figure)
-    assert "same\npartners 1.00, others 0.00" in text and "crossed\npartners 0.00, others 1.00" in text
+    assert "same: mean of partners 1.00, of others 0.00\nthe partner comes first in 2 of 2 rows" in text
+    assert "crossed: mean of partners 0.00, of others 1.00\nthe partner comes first in 0 of 2 rows" in text
     assert figure.axes[1].images[0].get_array().tolist() == [[0, 1], [1, 0]]
     assert "who finds whom" in text
 
