@@ -470,10 +470,10 @@ def prune(assets: Path = ASSETS) -> list[Path]:
 
     What is shipped is what `recipes.ships` names, of the first seed. Files of weights that no result names go too.
     """
-    kept = set()
-    for path in sorted((assets / "results").glob("*/*.json")):
-        result = read_result(path)
-        wanted = ships(result["name"]) if result["seed"] == 0 else ()
+    kept, results = set(), {path: read_result(path) for path in sorted((assets / "results").glob("*/*.json"))}
+    wants = {path: ships(result["name"]) if result["seed"] == 0 else () for path, result in results.items()}
+    for path, result in results.items():  # nothing is touched before all of them are read and known
+        wanted = wants[path]
         files = {part: file for part, file in result["files"].items() if part in wanted}
         if files != result["files"]:
             write_text(path, as_json({**result, "files": files}))

@@ -66,7 +66,7 @@ def read(profile: str, assets: Path = ASSETS) -> dict[str, Any]:
 
 def minutes(result: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     """How long the training of a result takes by itself, as a table's cell; empty where it was not timed."""
-    each = times["seconds"].get(result["name"])
+    each = times["seconds"].get(result["name"]) if result["data"] == times.get("data") else None
     return "" if each is None else f"{each * result['pictures_seen'] / 60:.1f}"
 
 

@@ -68,7 +68,7 @@ class Queue(nn.Module):
 
 
 class MemoryBank(nn.Module):
-    """One embedding for each of n pictures, L2-normalised (Wu et al. 2018, section 3.2).
+    """One embedding for each of n pictures, L2-normalised (Wu et al. 2018, section 3.1).
 
     momentum: how much of the old slot stays when a picture's new embedding is written; the paper's code has 0.5.
     """

@@ -76,6 +76,8 @@ def test_what_it_cannot_read_is_one_sentence():
     clip = method()
     with pytest.raises(ValueError, match=r"these words were not learned: green\. Known are a, boat"):
         clip.embed_texts(["a green boat"])
+    with pytest.raises(ValueError, match="a caption has no word to read: leave out those that are empty"):
+        clip.eval().embed_texts(["a boat", "…"])
     with pytest.raises(ValueError, match="reads captions of up to 24 words, got one of 30: build it with a larger"):
         clip.embed_texts(["a " * 30])
     assert TextEncoder(WORDS, 16, length=30)(["a " * 30]).shape == (1, 16)
@@ -95,7 +97,6 @@ def test_cmc_is_the_same_question_between_lightness_and_colours():
     wanted = clip_loss(lightness, colors, torch.tensor(5.0))
     torch.testing.assert_close(cmc(Batch(x))["loss"], wanted)
     gray = x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    torch.testing.assert_close(encoder.lightness(gray).norm(), encoder.lightness(gray).norm())
     assert F.cosine_similarity(encoder.colors(gray)[:1], encoder.colors(gray)[1:2]) > 0.999, "no colours to tell apart"
     with pytest.raises(TypeError, match=r"CMC needs SplitEncoder\(lightness_half, color_half\), got ConvNet"):
         CMC(convnet((8,), 16))

@@ -168,14 +168,14 @@ def test_heads_of_both_versions():
     assert layers(1) == [nn.Linear] and layers(2) == [nn.Linear, nn.ReLU, nn.Linear]
 
 
-def test_a_queue_is_half_the_pictures_unless_it_is_given_and_too_long_a_one_is_warned_of():
+def test_a_queue_is_an_eighth_of_the_pictures_unless_it_is_given_and_too_long_a_one_is_warned_of():
     images = Images(torch.zeros(100, 3, 8, 8, dtype=torch.uint8))
-    assert MoCo.build(small(), images).queue.size == 50
-    assert MoCo.build(small(), images, queue=80).queue.size == 80
-    with pytest.warns(UserWarning, match="a queue of 101 keys is longer than the 100 pictures, .*queue=50 holds those"):
-        MoCo.build(small(), images, queue=101)
-    many = Images(torch.zeros(20_000, 3, 1, 1, dtype=torch.uint8))
-    assert MoCo.build(small(), many).queue.size == 4096
+    for kind in (MoCo, DenseCL):
+        assert kind.build(small(), images).queue.size == 12
+        assert kind.build(small(), images, queue=80).queue.size == 80
+        with pytest.warns(UserWarning, match="a queue of 101 keys is longer than the 100 pictures, .*queue=12 one"):
+            kind.build(small(), images, queue=101)
+    assert MoCo.build(small(), Images(torch.zeros(40_000, 3, 1, 1, dtype=torch.uint8))).queue.size == 4096
 
 
 # --- InstDisc
@@ -213,9 +213,10 @@ def test_the_estimate_of_z_is_near_the_sum_over_all_slots():
                           F.normalize(torch.randn(4, 6, 8), dim=2), log_z=2.0, pictures=50)
 
 
-def test_z_is_estimated_once_and_stays():
+def test_z_is_estimated_once_and_stays_and_never_by_a_measurement():
     method = BUILD["InstDisc"]()
-    assert method.log_z == 0
+    assert method.eval()(batch())["loss"].isfinite() and method.log_z == 0
+    method.train()
     method(batch())
     first = method.log_z.clone()
     assert first != 0
@@ -346,6 +347,21 @@ def test_tiles_are_seen_one_by_one_and_in_an_order_of_chance():
     torch.testing.assert_close(method.embed_tiles(x), one)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_neighbours_and_places_are_found_in_full_precision(dtype):
+    """As early in training, when all lie in a narrow cone: products in half precision cannot tell them apart."""
+    rows = F.normalize(torch.randn(200, 64) + 20, dim=1)
+    z = F.normalize(torch.randn(50, 64) + 20, dim=1)
+    wanted, places = nearest(z, rows, 3), match(z[None], rows[None])
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(nearest(z, rows, 3), wanted) and torch.equal(match(z[None], rows[None]), places)
+
+
+def test_a_batch_that_the_queue_cannot_hold_is_refused():
+    with pytest.raises(ValueError, match="a queue of 4 cannot hold a batch of 6, of which each is to find itself"):
+        MeanShift(small(), hidden=16, dim=8, queue=4, neighbours=1, views=Plain())(batch())
+
+
 # --- DenseCL
 
 def test_places_are_matched_by_the_largest_cosine():
@@ -384,6 +400,8 @@ def test_densecl_is_what_its_parts_say():
 
 def test_densecl_takes_any_encoder_with_maps_and_no_other():
     assert DenseCL(vit(dim=16, depth=1, heads=2), dim=8, queue=8)(batch())["loss"].isfinite()
+    with pytest.raises(ValueError, match="its class token, which nothing would train: give vit"):
+        DenseCL(vit(dim=16, depth=1, heads=2, pool="class"))
     other = nn.Sequential(nn.Flatten(), nn.Linear(3072, 16))
     other.dim = 16
     with pytest.raises(TypeError, match="needs an encoder with maps, got Sequential: give cl"):

@@ -192,7 +192,7 @@ OPTIONS = {
     "Jigsaw": {"permutations": 16, "tile": 10, "jitter": 0, "normalize": False, "puzzles": 2},
     "MAE": {"mask_ratio": 0.5, "norm_pix_loss": False, "width": 32, "depth": 1, "heads": 2},
     "MeanShift": {"hidden": 24, "dim": 12, "neighbours": 2, "queue": 16, "momentum": 0.5},
-    "MoCo": {"dim": 16, "queue": 4, "momentum": 0.5, "temperature": 0.5, "version": 1, "groups": 2, "shuffle": False},
+    "MoCo": {"dim": 16, "queue": 4, "momentum": 0.5, "temperature": 0.5, "version": 1, "groups": 3, "shuffle": False},
     "NNCLR": {"hidden": 24, "dim": 12, "queue": 16, "temperature": 0.5},
     "PIRL": {"dim": 16, "negatives": 8, "temperature": 0.5, "weight": 0.2, "tile": 10, "jitter": 0, "enlarge": 1,
              "momentum": 0.9},

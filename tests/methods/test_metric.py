@@ -154,6 +154,10 @@ def test_which_share_of_triplets_still_teaches_is_logged():
     terms = triplet_terms(method.head(method.encoder(x / 255)), LABELS, 0.1)
     assert out["active"].item() == pytest.approx((terms > 0).float().mean().item())
     assert method(Batch(x, y=torch.arange(7)))["active"] == 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        z = F.normalize(torch.randn(40, 16) + 10, dim=1)
+        narrow = triplet_terms(z, torch.arange(40) % 4, 0.1)
+    torch.testing.assert_close(narrow, triplet_terms(z, torch.arange(40) % 4, 0.1))
 
 
 # --- SupCon

@@ -44,16 +44,17 @@ class TextEncoder(nn.Module):
         self.blocks = nn.TransformerEncoder(layer, depth, nn.LayerNorm(dim), enable_nested_tensor=False)
 
     def forward(self, captions: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Raises ValueError for words that it does not know, or a caption that is too long."""
+        """Raises ValueError for words that it does not know, or a caption that is too long or has no word."""
         found = numbers(captions, self.words, self.positions.device)
         if found.shape[1] > self.length:
             raise ValueError(f"this encoder reads captions of up to {self.length} words, got one of {found.shape[1]}: "
                              "build it with a larger length")
         absent = found == PADDING
+        if absent.all(1).any():
+            raise ValueError("a caption has no word to read: leave out those that are empty")
         x = self.embed(found.clamp(min=0)) + self.positions[: found.shape[1]]
         x = self.blocks(x, src_key_padding_mask=absent)
-        present = (~absent)[:, :, None]
-        return (x * present).sum(1) / present.sum(1).clamp(min=1)
+        return x.masked_fill(absent[:, :, None], 0).sum(1) / (~absent).sum(1, keepdim=True)
 
 
 class CLIP(Method):

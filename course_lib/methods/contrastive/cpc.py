@@ -36,6 +36,7 @@ def cpc_loss(prediction: Float[Tensor, "m d"], target: Float[Tensor, "m d"], exa
     return F.cross_entropy(logits, torch.arange(len(target), device=target.device))
 
 
+@full_precision
 def scores(prediction: Tensor, target: Tensor, example: Tensor, negatives: str) -> Float[Tensor, "m m"]:
     """Every prediction with every target, minus infinity for those it is not held against. Raises as `cpc_loss`."""
     if prediction.ndim != 2 or prediction.shape != target.shape or example.shape != (len(target),):

@@ -10,15 +10,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_lib import augment
+from course_lib.data.types import Images
 from course_lib.methods.base import Batch, Method
+from course_lib.methods.contrastive.moco import queue_for
 from course_lib.nets import Encoder, mlp
-from course_lib.parts import Queue, ema_update, info_nce
+from course_lib.parts import Queue, ema_update, full_precision, info_nce
 
 
 @torch.no_grad()
+@full_precision
 def match(maps: Float[Tensor, "n p c"], others: Float[Tensor, "n p c"]) -> Int64[Tensor, "n p"]:
-    """For each place of a view, the place of the other view with the largest cosine (equation 3)."""
-    return (F.normalize(maps.float(), dim=2) @ F.normalize(others.float(), dim=2).mT).argmax(2)
+    """For each place of a view, the place of the other view with the largest cosine (section 3.3)."""
+    return (F.normalize(maps, dim=2) @ F.normalize(others, dim=2).mT).argmax(2)
 
 
 def embed(networks: nn.ModuleList, x: Float[Tensor, "n 3 h w"]
@@ -46,6 +49,9 @@ class DenseCL(Method):
         if not hasattr(encoder, "maps"):
             raise TypeError(f"DenseCL compares places and needs an encoder with maps, got {type(encoder).__name__}: "
                             "give cl.nets.convnet()")
+        if getattr(encoder, "pooling", "mean") != "mean":
+            raise ValueError("DenseCL pools the maps of its encoder, and this one's vector is its class token, which "
+                             "nothing would train: give vit(pool='mean')")
         for name, value in (("weight", weight), ("momentum", momentum)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {value}")
@@ -55,6 +61,12 @@ class DenseCL(Method):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.queue, self.place_queue = Queue(queue, dim), Queue(queue, dim)
         self.weight, self.momentum, self.temperature = weight, momentum, temperature
+
+    @classmethod
+    def build(cls, encoder: Encoder, images: Images, **options) -> DenseCL:
+        """With queues for these pictures, see `moco.queue_for`."""
+        options["queue"] = queue_for(images, options.get("queue"))
+        return super().build(encoder, images, **options)
 
     @property
     def student(self) -> nn.ModuleList:

@@ -84,9 +84,12 @@ class InstDisc(Method):
         if self.negatives is None:
             return instance_softmax_loss(v, self.bank.rows.clone(), index, self.temperature)
         negatives = self.bank.others(index, self.negatives)
-        if self.log_z == 0:
-            self.log_z.copy_(gather(estimate_log_z(v, negatives, self.pictures, self.temperature)[None]).mean())
-        return nce_loss(v, self.bank.get(index), negatives, self.log_z.clone(), self.pictures, self.temperature)
+        log_z = self.log_z.clone()
+        if log_z == 0:
+            log_z = gather(estimate_log_z(v, negatives, self.pictures, self.temperature)[None]).mean()
+            if self.training:
+                self.log_z.copy_(log_z)
+        return nce_loss(v, self.bank.get(index), negatives, log_z, self.pictures, self.temperature)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         slot = self.bank.get(batch.index)

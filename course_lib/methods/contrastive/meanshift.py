@@ -13,7 +13,7 @@ from course_lib import augment
 from course_lib.methods.base import Batch, Method
 from course_lib.methods.contrastive.nnclr import nearest
 from course_lib.nets import mlp
-from course_lib.parts import Queue, cosine_momentum, ema_update, full_precision
+from course_lib.parts import Queue, cosine_momentum, ema_update, full_precision, gather
 
 
 @full_precision
@@ -67,6 +67,9 @@ class MeanShift(Method):
         with torch.no_grad():
             z = self.teacher(v2)
         rows = self.queue.pushed(z)
+        if len(gather(z)) > len(rows):
+            raise ValueError(f"a queue of {len(rows)} cannot hold a batch of {len(gather(z))}, of which each is to "
+                             "find itself: make the queue longer or the batch smaller")
         self.newest = z
         return self.objective(p, rows[nearest(z, rows, self.neighbours)])
 

@@ -18,6 +18,22 @@ from course_lib.parts import Queue, ema_update, info_nce
 QUEUE = 4096
 
 
+def queue_for(images: Images, queue: int | None = None) -> int:
+    """How many keys to hold: what is given, else 4096, and at most an eighth of the pictures.
+
+    Pictures come in a new order in each epoch, so of a queue of a share s of them a picture meets an older key of its
+    own with a probability of s²/2 where s is at most 1: a negative that should be near. A longer queue than there are
+    pictures is warned of.
+    """
+    eighth = max(1, len(images) // 8)
+    if queue is None:
+        return min(QUEUE, eighth)
+    if queue > len(images):
+        warnings.warn(f"a queue of {queue} keys is longer than the {len(images)} pictures, so every picture meets "
+                      f"older keys of its own as negatives: with queue={eighth} one in a hundred does", stacklevel=3)
+    return queue
+
+
 class MoCo(Method):
     """A query asks which key is of its picture: the one that a slow copy of the encoder makes of another view, or one
     of those in the queue, which are of earlier batches.
@@ -26,8 +42,8 @@ class MoCo(Method):
     longer trainings. version: 1 has a linear head, 2 one with a hidden layer; the paper's second version also has
     SimCLR's views and a higher temperature, which are arguments here.
     groups: in how many parts, each with its own BatchNorm statistics, a batch goes through both networks, as over so
-    many GPUs. shuffle: deal the keys to other groups than their queries, so that statistics do not give away which key
-    belongs to a query (section 3.3, "shuffling BN").
+    many GPUs. shuffle: with more than one group, deal the keys to other groups than their queries, so that statistics
+    do not give away which key belongs to a query (section 3.3, "shuffling BN").
     """
 
     not_shipped = ("queue.",)
@@ -47,17 +63,12 @@ class MoCo(Method):
         self.teacher = copy.deepcopy(nn.Sequential(encoder, self.head)).requires_grad_(False)
         self.queue = Queue(queue, dim)
         self.momentum, self.temperature, self.version = momentum, temperature, version
-        self.groups, self.shuffle, self.smallest_batch = groups, shuffle, max(2, groups)
+        self.groups, self.shuffle, self.smallest_batch = groups, shuffle, 2 * groups
 
     @classmethod
     def build(cls, encoder: nn.Module, images: Images, **options) -> MoCo:
-        """With a queue of at most half the pictures, unless it is given: a longer one soon holds each picture's own
-        older keys as its negatives."""
-        half = max(1, len(images) // 2)
-        queue = options.setdefault("queue", min(QUEUE, half))
-        if queue > len(images):
-            warnings.warn(f"a queue of {queue} keys is longer than the {len(images)} pictures, so every picture meets "
-                          f"older keys of its own as negatives: queue={half} holds those of others", stacklevel=2)
+        """With a queue for these pictures, see `queue_for`."""
+        options["queue"] = queue_for(images, options.get("queue"))
         return super().build(encoder, images, **options)
 
     def objective(self, q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], queue: Float[Tensor, "size d"]

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
 from course_lib.nets import mlp
-from course_lib.parts import Queue, batch_info_nce, gather
+from course_lib.parts import Queue, batch_info_nce, full_precision, gather
 
 
 @torch.no_grad()
+@full_precision
 def nearest(z: Float[Tensor, "n d"], rows: Float[Tensor, "size d"], k: int = 1) -> Int64[Tensor, "n k"]:
     """The numbers of the k rows with the largest cosine with each z, nearest first; rows of length 1."""
     return (F.normalize(z.to(rows.dtype), dim=1) @ rows.T).topk(k, dim=1).indices

@@ -50,6 +50,6 @@ class Siamese(Method):
         first, second = torch.triu_indices(len(z), len(z), offset=1, device=z.device)
         same = y[first] == y[second]
         # Of ten classes nine pairs in ten are of two labels, and a plain mean would hardly feel the others.
-        terms = {name: self.objective(z[first[pairs]], z[second[pairs]], same[pairs], self.margin)
-                 for name, pairs in (("together", same), ("apart", ~same)) if pairs.any()}
-        return {"loss": sum(terms.values()) / len(terms), **terms}
+        terms = {name: self.objective(z[first[pairs]], z[second[pairs]], same[pairs], self.margin) if pairs.any()
+                 else 0 * z.sum() for name, pairs in (("together", same), ("apart", ~same))}
+        return {"loss": sum(terms.values()) / max(1, same.any().item() + (~same).any().item()), **terms}

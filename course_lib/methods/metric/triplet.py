@@ -45,6 +45,7 @@ def triplet_loss(z: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], margin: f
     return terms.mean() if len(terms) else 0 * z.sum()
 
 
+@full_precision
 def triplet_terms(z: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], margin: float) -> Float[Tensor, " t"]:
     """What each triplet costs. Those at 0 teach nothing. Raises as `triplet_loss`."""
     if z.ndim != 2 or labels.shape != (len(z),):
@@ -74,6 +75,6 @@ class Triplet(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         z, y = gather(self.head(self.encoder(self.view(batch.x)))), gather(batch.y)
         with torch.no_grad():
-            terms = triplet_terms(z.float(), y, self.margin)
+            terms = triplet_terms(z, y, self.margin)
             active = (terms > 0).float().mean() if len(terms) else 0.0
         return {"loss": self.objective(z, y, self.margin), "active": active}
