@@ -1,15 +1,15 @@
-"""The command line: `python -m course_lib run | few | measure | prune | tables | figures | data | doctor | badges`."""
+"""The command line: `python -m course_lib run`, `few`, `measure`, `time`, `prune`, `tables`, `figures`, `data`, …"""
 
 from __future__ import annotations
 
-import time
+import time as clock
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from course_lib import badges as badge_tools
-from course_lib import context, recipes, runs
+from course_lib import context, recipes, runs, timing
 from course_lib import few as few_tools
 from course_lib import tables as table_tools
 from course_lib.data import Dataset, DataUnavailable, load
@@ -93,6 +93,23 @@ def measure(
 
 
 @app.command()
+def time(
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes to time; all that train by default.")] = None,
+    data: Annotated[str, typer.Option(help="a data set, as in course_lib.load")] = "cifar10",
+    profile: Annotated[str, typer.Option(help="smoke, laptop or gpu; found out by default")] = "",
+    assets: Annotated[Path, typer.Option(help="where the times go")] = runs.ASSETS,
+) -> None:
+    """Time some steps of each recipe, one after another, for the tables' minutes. Let the machine do nothing else."""
+    profile = profile or context.find_profile()[0]
+    names = names or [name for name in recipes.NAMES if recipes.recipe(name, profile).trained]
+    for name in names:
+        recipes.recipe(name, profile)  # a wrong name stops here
+    found = timing.measure(names, pictures_of(data, profile), profile, assets=assets)
+    for name, each in found["seconds"].items():
+        typer.echo(f"{name:20} {1000 * each:.3g} ms a picture")
+
+
+@app.command()
 def prune(
     assets: Annotated[Path, typer.Option(help="where results and checkpoints are")] = runs.ASSETS,
 ) -> None:
@@ -128,9 +145,9 @@ def tables(
 @app.command()
 def data(name: str, size: Annotated[int | None, typer.Option(help="pixels")] = None) -> None:
     """Fetch a data set and say what is in it."""
-    start = time.perf_counter()
+    start = clock.perf_counter()
     found = load(name, size=size)
-    typer.echo(f"{found!r}\nin {time.perf_counter() - start:.1f} s; classes: {', '.join(found.classes)}")
+    typer.echo(f"{found!r}\nin {clock.perf_counter() - start:.1f} s; classes: {', '.join(found.classes)}")
 
 
 @app.command()

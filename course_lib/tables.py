@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from course_lib import runs
+from course_lib import runs, timing
 from course_lib.evaluate import Difference, paired
 from course_lib.evaluate.paired import one_decimal
 from course_lib.files import write_all
@@ -22,11 +22,11 @@ COLUMNS = {  # column -> how it is read from a result
     "above untrained": lambda r: r["above"],
     "kNN top-1": lambda r: f"{r['measures']['knn_top1']:.1f} %",
     "RankMe": lambda r: f"{r['measures']['rankme']:.0f}",
-    "minutes": lambda r: f"{r['seconds'] / 60:.1f}",
+    "minutes": lambda r: r["minutes"],
     "epochs": lambda r: f"{r['recipe']['fit'].get('epochs', 0):g}",
 }
 BARE = ("above untrained", "minutes", "epochs")  # columns that say nothing of what was never trained
-BEFORE_VAL = "† trained before val was set apart, so on val's pictures too"
+BEFORE_VAL = "† trained before val was set apart, so on val's pictures too."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,20 +61,22 @@ def results_table(data: str = "cifar10", profile: str = "laptop", *, names: tupl
                   assets: Path = ASSETS) -> Table:
     """Every result of the first seed on a data set in a profile, or those of `names`: baselines first, then by linear
     top-1. What a recipe is above its untrained encoder stands with its interval, paired on the pictures of test, where
-    both results say which of them were right.
+    both results say which of them were right. Minutes are those of `timing`, where there are any: those that a run took
+    depend on what else its machine did.
     """
     there = results(data, profile, assets)
     found = [r for r in there if r["name"] in (names or NAMES) and r["seed"] == 0 and r["measures"]]
     found.sort(key=lambda r: (bool(r["recipe"]["fit"]), r["measures"]["linear_top1"]))
-    rows = []
+    times, rows = timing.read(profile, assets), []
+    columns = {column: show for column, show in COLUMNS.items() if column != "minutes" or times["seconds"]}
     for r in found:
         trained = bool(r["recipe"]["fit"])
-        shown = r | {"above": above_untrained(r, there)}
-        cells = (show(shown) if trained or c not in BARE else "" for c, show in COLUMNS.items())
+        shown = r | {"above": above_untrained(r, there), "minutes": timing.minutes(r, times)}
+        cells = (show(shown) if trained or c not in BARE else "" for c, show in columns.items())
         title = TITLES[r["name"]]
         rows.append((f"{title} †" if runs.saw_val(r) else title, *cells))
-    note = BEFORE_VAL if any(map(runs.saw_val, found)) else ""
-    return Table(("encoder", *COLUMNS), tuple(rows), note=note)
+    notes = [BEFORE_VAL if any(map(runs.saw_val, found)) else "", timing.note(times)]
+    return Table(("encoder", *columns), tuple(rows), note=" ".join(filter(None, notes)))
 
 
 def above_untrained(result: dict, there: list[dict]) -> str:

@@ -32,18 +32,32 @@ def without_chance(name):
         return SmallQueue(Flat(), size=32, views=Flips())
     if name == "SimCLR":
         return cl.methods.SimCLR(Flat(), dim=4, projector="linear", views=Flips())
+    if name == "MoCo":  # its key of a picture is the query's mirror image, and the queue is what both processes saw
+        return cl.methods.MoCo(Flat(), dim=4, queue=32, momentum=0.9, shuffle=False, groups=1, views=Flips())
+    if name == "InstDisc":  # the exact softmax, since negatives are drawn by each process for itself
+        return cl.methods.InstDisc(Flat(), pictures=64, dim=4, negatives=None, temperature=0.5, views=Flips())
+    if name in ("Siamese", "SupCon", "Triplet"):
+        method = getattr(cl.methods, name)(Flat(), dim=4, views=Flips())
+        setattr(method, "projector" if name == "SupCon" else "head", torch.nn.Linear(5, 4))  # without batch norm
+        return method
     return cl.methods.RotNet(Flat(), views=Flips())
 
 
 def with_batch_norm(name):
+    options = {"MoCo": {"queue": 32}, "NNCLR": {"hidden": 16, "queue": 32}, "PIRL": {"pictures": 64, "negatives": 8},
+               "MeanShift": {"hidden": 16, "queue": 32}, "InstDisc": {"pictures": 64, "negatives": 8}}
+    if name in options:
+        torch.manual_seed(0)
+        views = cl.augment.simclr(36 if name == "PIRL" else 16)
+        return getattr(cl.methods, name)(cl.nets.convnet((8, 8), 16), dim=8, views=views, **options[name])
     if name == "BYOL":
         torch.manual_seed(0)
         return cl.methods.BYOL(cl.nets.convnet((8, 8), 16), hidden=16, dim=8, views=cl.augment.byol(16))
     return build(name)
 
 
-EQUAL = ("RotNet", "SimCLR", "SmallDINO", "SmallQueue")
-ALIKE = ("BYOL", "SmallDINO", "SmallQueue")
+EQUAL = ("RotNet", "SimCLR", "SmallDINO", "SmallQueue", "MoCo", "InstDisc", "Siamese", "SupCon", "Triplet")
+ALIKE = ("BYOL", "SmallDINO", "SmallQueue", "MoCo", "NNCLR", "MeanShift", "InstDisc", "PIRL")
 
 
 class OtherLoss(cl.methods.SimCLR):
@@ -122,7 +136,7 @@ def assert_close(one, two, what):
     assert one.keys() == two.keys()
     for name, value in one.items():
         other = two[name]
-        if name == "queue":  # each process brings every second picture, so the rows of a step come in another order
+        if name in ("queue", "queue.rows"):  # each process brings every second picture, so the rows of a step come in another order
             value, other = (rows[rows[:, 0].argsort()] for rows in (value, other))
         torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{what}: {n}: {m}")
 

@@ -17,6 +17,7 @@ from torch import nn
 import course_lib as cl
 from course_lib import augment, methods
 from course_lib.evaluate import features
+from course_lib.methods.contrastive.cpc import SignalEncoder
 from course_lib.methods.masked.mae import masked_loss, normalize_patches
 from course_lib.methods.pretext.rotation import rotate4
 from course_lib.parts import patchify
@@ -50,10 +51,12 @@ def separation(network, x):
     return ((cosines.diagonal().mean() - others.mean()) / others.std()).item()
 
 
-@pytest.mark.parametrize(("name", "head", "margin"), [("SimCLR", "projector", 0.4), ("BYOL", "projector", 0.1),
-                                                      ("VICReg", "expander", 0.1)])
+@pytest.mark.parametrize(("name", "head", "margin"), [
+    ("SimCLR", "projector", 0.4), ("BYOL", "projector", 0.1), ("VICReg", "expander", 0.1), ("MoCo", "head", 0.3),
+    ("NNCLR", "projector", 0.2), ("MeanShift", "projector", 0.1), ("InstDisc", "head", 0.3), ("PIRL", "head", 0.2),
+    ("DenseCL", "head", 0.2)])
 def test_two_views_of_a_picture_come_together_and_two_pictures_do_not(name, head, margin, data, held_out):
-    method = getattr(methods, name)(tiny_convnet())
+    method = getattr(methods, name).build(tiny_convnet(), data.pretrain)
     network = nn.Sequential(method.encoder, getattr(method, head)).eval()
     before = separation(network, held_out)
     train(method, data.pretrain, epochs=5)
@@ -70,6 +73,77 @@ def test_methods_from_outside_learn_too(build, data, held_out):
     before = separation(method.encoder.eval(), held_out)
     after = separation(train(method, data.pretrain, epochs=5).encoder, held_out)
     assert after > before + 0.05, f"views of a picture stand out by {before:.2f} deviations before, {after:.2f} after"
+
+
+@pytest.mark.parametrize("name", ["Siamese", "SupCon", "Triplet"])
+def test_what_shares_a_label_comes_together(name, data, held_out):
+    """By nearest neighbours among other pictures that were not trained on, in the embedding that the loss sees."""
+    method = getattr(methods, name)(tiny_convnet())
+    network = nn.Sequential(method.encoder, method.projector if name == "SupCon" else method.head).eval()
+
+    def found():
+        z = F.normalize(features(network, held_out), dim=1)
+        nearest = (z @ z.T).fill_diagonal_(-1).argmax(1)
+        return (data.test.y[nearest] == data.test.y).float().mean().item()
+
+    before = found()
+    train(method, data.train, epochs=6)
+    after = found()
+    assert after > before + 0.05, f"{before:.1%} of nearest neighbours share the class before, {after:.1%} after"
+
+
+def test_cmc_knows_which_colours_belong_to_a_picture(data, held_out):
+    method = methods.CMC(methods.CMC.default_encoder(tiny_convnet()))
+
+    def found():
+        with torch.no_grad():
+            lightness = F.normalize(method.lightness_head(method.encoder.lightness(held_out)), dim=1)
+            colors = F.normalize(method.color_head(method.encoder.colors(held_out)), dim=1)
+        return ((lightness @ colors.T).argsort(1, descending=True) == torch.arange(len(colors))[:, None]).float()
+
+    method.eval()
+    before = (found().argmax(1) + 1).float().mean()
+    train(method, data.pretrain, epochs=5)
+    after = (found().argmax(1) + 1).float().mean()
+    assert after < 0.6 * before, f"the right colours stand at place {before:.0f} of {len(held_out)} before, {after:.0f} after"
+
+
+def test_clip_tells_classes_by_their_names(data, held_out):
+    method = methods.CLIP.build(tiny_convnet(), data.pretrain)
+    train(method, data.pretrain, epochs=15)
+    prompts = method.embed_texts([f"a {name}" for name in data.classes])
+    with torch.no_grad():
+        accuracy = ((method.embed_images(held_out) @ prompts.T).argmax(1) == data.test.y).float().mean()
+    assert accuracy > 0.2, f"{accuracy:.1%} of classes right without a label, where a guess has 10 %"
+
+
+def test_cpc_tells_the_patches_that_follow(data):
+    method = methods.CPC(tiny_convnet(), patch=16, stride=16)
+    train(method, data.pretrain, epochs=4)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        logs = method(data.test.batch(torch.arange(64)))
+    places = 64 * 3 * 2  # rows 1 and 2 of 64 pictures, three places each
+    assert logs["loss_1"] < 0.8 * math.log(places), f"costs {logs['loss_1']:.2f}, and a guess {math.log(places):.2f}"
+
+
+def test_sequence_cpc_finds_the_slow_state_under_fast_noise():
+    draw = torch.Generator().manual_seed(0)
+    state = torch.randn(500, 1, 1, generator=draw).expand(-1, 32, 1)  # one number a signal, the slowest there is
+    x = torch.cat([state + 0.5 * torch.randn(500, 32, 1, generator=draw), torch.randn(500, 32, 1, generator=draw)], 2)
+    torch.manual_seed(0)
+    method = methods.SequenceCPC(SignalEncoder(2, 8), width=8, steps=2)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    for step in range(150):
+        loss = method(cl.Batch(x[torch.randint(400, (64,), generator=draw)]))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        c = torch.cat([method.contexts(x)[:, -1], torch.ones(500, 1)], 1)
+    solution = torch.linalg.lstsq(c[:400], state[:400, 0]).solution
+    left = (state[400:, 0] - c[400:] @ solution).square().mean() / state[400:, 0].var()
+    assert left < 0.2, f"{left:.0%} of the state's variance cannot be read from the context"
 
 
 def test_supervised_learns_the_classes(data, held_out):

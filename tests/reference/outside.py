@@ -95,4 +95,5 @@ def build(name, seed=0, **options):
 
 def pictures(n=64, size=16):
     draw = torch.Generator().manual_seed(0)
-    return cl.Images(torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=draw))
+    x = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=draw)
+    return cl.Images(x, torch.randint(0, 4, (n,), generator=draw), tuple("abcd"))

@@ -57,7 +57,7 @@ class SimCLR(Method):
 
     def objective(self, z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
         """The loss of the projections of every process's pictures: the one line to override for another loss."""
-        groups = len(z1) // self.group if self.group else 1  # what is left over makes some of them larger
+        groups = max(1, len(z1) // self.group) if self.group else 1  # what is left over makes some of them larger
         pairs = zip(z1.tensor_split(groups), z2.tensor_split(groups), strict=True)
         return torch.stack([nt_xent(a, b, self.temperature) for a, b in pairs]).mean()
 

@@ -1,0 +1,1 @@
+"""Metric learning: near is what shares a label."""
