@@ -246,11 +246,27 @@ def close(a: Any, b: Any, tolerance: float = TOLERANCE, *, nan: bool = False) ->
 
 
 def apart(got: Any, wanted: Any) -> str:
-    """Both values in words, with as many digits as it takes to see that they differ."""
+    """Both values in words, with as many digits as it takes to see that they differ; of two tensors, the part where
+    they first do.
+    """
+    start = first_apart(got, wanted)
+    if start:
+        flat = [torch.as_tensor(value).detach().flatten()[start:] for value in (got, wanted)]
+        at = [int(i) for i in torch.unravel_index(torch.tensor(start), torch.as_tensor(wanted).shape)]
+        return f"from entry {at} on, {apart(*flat)}"
     for digits in (4, 6, 9):
         if (shown := show(got, digits)) != (right := show(wanted, digits)):
             break
     return f"{shown} where {right} is right"
+
+
+def first_apart(got: Any, wanted: Any) -> int:
+    """How many entries of two tensors of one shape, row after row, agree before one does not; 0 for all else."""
+    if isinstance(got, tuple) or isinstance(wanted, tuple):
+        return 0
+    a, b = (torch.as_tensor(value).detach().cpu().double() for value in (got, wanted))
+    off = ~torch.isclose(a, b, rtol=TOLERANCE, atol=TOLERANCE).flatten() if a.shape == b.shape else torch.ones(1)
+    return int(off.int().argmax())
 
 
 def show(value: Any, digits: int = 4) -> str:

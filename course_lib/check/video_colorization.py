@@ -95,12 +95,19 @@ def copying(answer: Mapping[int, float], measured: Mapping[int, float]) -> Itera
     """A prediction. answer and measured: how many frames after the first -> mean J of the first mask held still."""
     if not isinstance(answer, Mapping):
         raise Wrong(f"a dict from a number of frames to J is wanted, and this is a {type(answer).__name__}")
-    for distance, truth in measured.items():
+    for distance in measured:
         if is_empty(answer.get(distance)):
             raise NotAttempted(f"write a number for a distance of {distance}")
-        guess = number(answer[distance], f"J at a distance of {distance}")
+    guesses = {distance: number(answer[distance], f"J at a distance of {distance}") for distance in measured}
+    for distance, guess in guesses.items():
         if not 0 <= guess <= 1:
             raise Wrong(f"J lies between 0 and 1, and you said {guess:.3g} for a distance of {distance}")
+    soon, late = min(measured), max(measured)
+    if guesses[soon] < guesses[late] and measured[soon] > measured[late]:
+        raise Wrong(f"you say that J is higher after {late} frames than after {soon}: have you swapped the two? The "
+                    "farther a thing has moved, the less of it is still inside the mask that is held still, so J falls")
+    for distance, truth in measured.items():
+        guess = guesses[distance]
         said = f"at a distance of {distance} you said {guess:.2f}, measured is {truth:.2f}"
         if abs(guess - truth) > NEAR:
             raise Wrong(f"{said}. A thing that has moved by a third of its width shares two thirds of it with its old "
@@ -109,11 +116,13 @@ def copying(answer: Mapping[int, float], measured: Mapping[int, float]) -> Itera
 
 
 def slow_iou(masks: Float[Tensor, "*n h w"], truth: Float[Tensor, "*n h w"], *, score: Callable =
-             lambda both, mine, true, size: both / (mine + true - both)) -> Float[Tensor, "*n"]:
+             lambda both, mine, true, size: both / (mine + true - both), inside: Callable = lambda m: m >= 0.5
+             ) -> Float[Tensor, "*n"]:
     """`iou(masks, truth)`: J of each of the masks `[..., H, W]`, soft ones cut at one half; 1 where both are empty."""
     scores = []
     for mask, right in zip(masks.flatten(0, -3), truth.flatten(0, -3), strict=True):
-        pixels = [(m >= 0.5, t >= 0.5) for m, t in zip(mask.flatten().tolist(), right.flatten().tolist(), strict=True)]
+        pairs = zip(mask.flatten().tolist(), right.flatten().tolist(), strict=True)
+        pixels = [(inside(m), inside(t)) for m, t in pairs]
         both, mine, true = (sum(which) for which in zip(*((m and t, m, t) for m, t in pixels), strict=True))
         scores.append(score(both, mine, true, len(pixels)) if mine or true else 1.0)
     return torch.tensor(scores).view(masks.shape[:-2])
@@ -125,11 +134,18 @@ def soft_iou(masks: Tensor, truth: Tensor) -> Tensor:
     return both / (masks.sum((-2, -1)) + truth.sum((-2, -1)) - both)
 
 
+def halves(masks: Tensor) -> Tensor:
+    """Soft masks in eighths, so that some pixels are at exactly one half."""
+    return (8 * masks).round() / 8
+
+
 iou = exercise(
     "iou", slow_iou, what="your J",
-    cases=lambda: [(torch.rand(2, 3, 6, 5), torch.rand(2, 3, 6, 5).gt(0.4).float()),
-                   (torch.rand(4, 8, 8), torch.rand(4, 8, 8).gt(0.7).float())],
-    slips={"soft masks are not cut: a pixel is in from one half on": soft_iou,
+    cases=lambda: [(halves(torch.rand(2, 3, 6, 5)), torch.rand(2, 3, 6, 5).gt(0.4).float()),
+                   (halves(torch.rand(4, 8, 8)), torch.rand(4, 8, 8).gt(0.7).float())],
+    slips={"a pixel at exactly one half is in, and yours is out: `>` and `.round()` leave it out, `>= 0.5` takes it in":
+               {"inside": lambda m: m > 0.5},
+           "soft masks are not cut: a pixel is in from one half on": soft_iou,
            "you divide by the sum of both areas, which counts what they share twice: take it off once":
                {"score": lambda both, mine, true, size: both / (mine + true)},
            "that is 2 · intersection / (sum of both areas), the Dice score or F1: J divides by the union":

@@ -21,7 +21,8 @@ class Difference:
 
     points: as it was observed. low, high: the interval. pictures: on how many it was seen. seeds: how many trainings of
     a and of b it is the mean of. With one of each, it is about these two trainings: how others of the same two recipes
-    would differ is not in the interval.
+    would differ is not in the interval. With 0 for both, no training sets them apart: two floors, or
+    one network used twice.
     """
 
     points: float
@@ -40,7 +41,8 @@ class Difference:
 
     def __repr__(self) -> str:
         a, b = self.seeds
-        seeds = ("one training of each, so the spread between seeds is not counted" if not self.counts_seeds else
+        once = f"one training{' of each' if min(a, b) else ''}, so the spread between seeds is not counted"
+        seeds = ("no training sets them apart" if not max(a, b) else once if not self.counts_seeds else
                  f"{a} seeds each" if a == b else f"{a} and {b} seeds")
         return f"{self}, 95 %, on {self.pictures:,} pictures, {seeds}"
 
@@ -149,8 +151,8 @@ def claim(sentence: str, shown: Difference | bool, *, above: float = 0.0, same: 
         what = f"no difference that we can measure, {shown}" if same and true else str(shown)
         if above:
             what += f", claimed above {above:g}"
-        if not shown.counts_seeds:
-            what += "; one training of each"
+        if max(shown.seeds) == 1:
+            what += "; one training" + (" of each" if min(shown.seeds) else "")
     else:
         if isinstance(shown, np.bool_) or (isinstance(shown, Tensor) and shown.ndim == 0 and shown.dtype == torch.bool):
             shown = bool(shown)

@@ -55,10 +55,11 @@ def side_by_side(encoders: Mapping[str, nn.Module | Tensor], images: Images | Te
 
 
 def bars(table: Mapping[str, float], *, lines: Mapping[str, float] | None = None, unit: str = "%",
-         title: str | None = None) -> Figure:
+         colors: Mapping[str, str] | None = None, title: str | None = None) -> Figure:
     """One horizontal bar a name, its value printed at its end, with dashed lines for what it is compared with.
 
     table: name -> value, drawn in the order given. lines: label -> value, such as {"raw pixels": 39.0}.
+    colors: name -> colour of its bar, where a name has one in other figures too; all others are blue.
 
     Raises ValueError where there is nothing to draw or a value is not finite.
     """
@@ -87,7 +88,8 @@ def bars(table: Mapping[str, float], *, lines: Mapping[str, float] | None = None
         right = max(right, low + (max(value, 0) - low) / share_left_of_text)
     right = right or 1.0  # where all values are 0
     step = 8 / room * (right - low)
-    axes.barh(range(len(names)), list(table.values()), height=0.68, color=style.LINES[0], zorder=2)
+    axes.barh(range(len(names)), list(table.values()), height=0.68, zorder=2,
+              color=[(colors or {}).get(name, style.LINES[0]) for name in names])
     for i, value in enumerate(table.values()):
         axes.text(max(value, 0) + step, i, say(value), va="center", fontsize=style.MEDIUM, zorder=4,
                   bbox={"fc": "white", "ec": "none", "pad": 1})

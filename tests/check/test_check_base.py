@@ -210,6 +210,13 @@ def test_agree_compares_tensors_and_takes_pairs_of_sentence_and_slip():
         agree(lambda x: x[:1], [(torch.ones(2),)], lambda x: -x)
 
 
+def test_tensors_whose_beginnings_are_alike_are_shown_from_where_they_differ():
+    right = torch.arange(12.0).view(3, 4)
+    wrong = right + torch.tensor([1e-7] * 6 + [1.0] * 6).view(3, 4)  # what float32 rounds is no difference
+    with pytest.raises(Wrong, match=r"from entry \[1, 2\] on, \[7, 8, 9, 10, …\] where \[6, 7, 8, 9, …\] is right"):
+        agree(lambda x: wrong, [(torch.ones(2),)], lambda x: right)
+
+
 def test_a_prediction_is_compared_and_explained():
     slips = {"you forgot to double": 5.0}
     assert predicted(10.2, 10.0, within=0.5, why="Because.", mistakes=slips) == (

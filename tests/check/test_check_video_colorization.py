@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,10 @@ def test_the_loss_of_a_blind_pointer_is_predicted(guess, start, words):
     ({1: 0.9, 7: 0.1}, "✗", "at a distance of 1 you said 0.90, measured is 0.55"),
     ({1: 0.5, 7: 0.4}, "✗", "J falls faster"),
     ({1: 50, 7: 10}, "✗", "J lies between 0 and 1"),
+    ({1: 10, 7: 50}, "✗", "J lies between 0 and 1"),
+    ({1: 0.05, 7: 0.55}, "✗", "have you swapped the two?"),
+    ({1: 0.5, 7: 0.6}, "✗", "after 7 frames than after 1: have you swapped the two?"),
+    ({1: 0.3, 7: 0.3}, "✗", "at a distance of 1 you said 0.30, measured is 0.55"),
     ({1: 0.5}, "…", "write a number for a distance of 7"),
     ({1: ..., 7: ...}, "…", "write a number for a distance of 1"),
     (0.5, "✗", "a dict from a number of frames to J is wanted"),
@@ -115,8 +120,8 @@ def test_copying_is_predicted(guess, start, words):
     assert words in said
 
 
-def iou(masks, truth, *, below=lambda both, mine, true: mine + true - both, twice=1):
-    masks, truth = masks >= 0.5, truth >= 0.5
+def iou(masks, truth, *, below=lambda both, mine, true: mine + true - both, twice=1, inside=lambda m: m >= 0.5):
+    masks, truth = inside(masks), inside(truth)
     counts = [m.sum((-2, -1)) for m in (masks & truth, masks, truth)]
     return twice * counts[0] / below(*counts)
 
@@ -140,6 +145,11 @@ def test_right_overlaps_pass(answer):
     (lambda m, t: ((m >= 0.5) == (t >= 0.5)).float().mean((-2, -1)), "background too"),
     (lambda m, t: ((m >= 0.5) & (t >= 0.5)).float().mean((-2, -1)), "you divide by the number of pixels"),
     (check.soft_iou, "soft masks are not cut"),
+    (lambda m, t: iou(m, t, inside=lambda m: m > 0.5), "✗ iou: a pixel at exactly one half is in, and yours is out"),
+    (lambda m, t: iou(m, t, inside=lambda m: m.round().bool()), "✗ iou: a pixel at exactly one half is in"),
+    (lambda m, t: iou(m > 0.5, t, inside=lambda m: m >= 0.5), "✗ iou: a pixel at exactly one half is in"),
+    (lambda m, t: iou(m, t, below=lambda both, mine, true: mine + true, twice=2, inside=lambda m: m > 0.5),
+     "2 mistakes at once; one of them: a pixel at exactly one half"),
     (lambda m, t: iou(m, t).mean(), "must have shape [2, 3], and it has []"),
     (lambda m, t: 1 - iou(m, t), "not that of counting pixels"),
 ])
@@ -183,6 +193,12 @@ def test_of_any_mistakes_in_following_one_is_named_that_is_there(broken):
 def test_a_cut_at_every_step_is_named_first(broken):
     options = {name: BROKEN[name] for name in broken}
     assert "masks are cut to 0 and 1" in repr(check.follow(lambda *args: follow(*args, cut=True, **options)))
+
+
+def test_where_masks_differ_only_after_the_first_both_are_shown_from_there_on():
+    said = repr(check.follow(lambda z, mask, k, t: follow(z, mask, k + 1, t)))
+    got, wanted = re.search(r"from entry \[4, \d\] on, \[(.*)\] where \[(.*)\] is right", said).groups()
+    assert got.split(", ")[0] != wanted.split(", ")[0]
 
 
 @pytest.mark.parametrize(("answer", "words"), [

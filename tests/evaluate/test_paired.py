@@ -140,9 +140,16 @@ def test_a_claim_is_one_line(low, high, given, line, capsys):
     assert capsys.readouterr().out == line + "\n"
 
 
-def test_a_claim_of_one_training_says_so(capsys):
-    claim("a beats b", Difference(5, 4, 6, 100, (1, 1)))
-    assert capsys.readouterr().out == "✓ a beats b: +5.0 points (4.0 to 6.0); one training of each\n"
+@pytest.mark.parametrize(("seeds", "note"), [((1, 1), "; one training of each"), ((1, 0), "; one training"),
+                                             ((0, 1), "; one training"), ((0, 0), ""), ((3, 1), "")])
+def test_a_claim_says_how_many_trainings_it_is_about(seeds, note, capsys):
+    claim("a beats b", Difference(5, 4, 6, 100, seeds))
+    assert capsys.readouterr().out == f"✓ a beats b: +5.0 points (4.0 to 6.0){note}\n"
+
+
+def test_a_difference_that_no_training_makes():
+    assert repr(Difference(5, 4, 6, 100, (0, 0))).endswith("no training sets them apart")
+    assert repr(Difference(5, 4, 6, 100, (1, 0))).endswith("one training, so the spread between seeds is not counted")
 
 
 @pytest.mark.parametrize("yes", [True, np.float64(1) < 2, torch.tensor(1.0) < 2])

@@ -98,6 +98,29 @@ def test_the_first_frame_is_never_forgotten():
     assert torch.equal(propagate(embed, frames, mask, k_frames=1, radius=EVERYWHERE, topk=1)[:, 3], mask)
 
 
+def test_the_first_frame_is_forgotten_where_it_is_not_kept():
+    seen, hidden = torch.arange(16).view(4, 4), torch.arange(16, 48).view(2, 4, 4)
+    frames, embed = coded(torch.stack([seen, *hidden, seen])[None], torch.eye(48))
+    options = {"radius": EVERYWHERE, "topk": 1000}
+    mask = torch.eye(4)[None]
+    found = propagate(embed, frames, mask, k_frames=2, keep_first=False, **options)
+    assert torch.equal(found[:, :3], propagate(embed, frames, mask, k_frames=2, **options)[:, :3])  # still in reach
+    assert found[:, 3].std() < 1e-4  # like no frame that is left
+
+
+def test_with_the_truth_nothing_is_carried_on():
+    frames, embed, masks = moving([(1, 2), (2, 0), (0, 3), (1, -1)])
+    truth = torch.rand(1, 5, 12, 12)
+    options = {"k_frames": 1, "keep_first": False, "radius": EVERYWHERE}
+    found = propagate(embed, frames, truth[:, 0], truth=truth, **options)
+    for t in range(1, 5):
+        one = propagate(embed, frames[:, t - 1:t + 1], truth[:, t - 1], **options)
+        torch.testing.assert_close(found[:, t], one[:, 1])
+    options = {"k_frames": 3, "radius": EVERYWHERE, "topk": 1}
+    colors = torch.stack([masks, 1 - masks], 2)
+    assert torch.equal(propagate(embed, frames, colors[:, 0], truth=colors, **options), colors)
+
+
 def test_frames_before_the_last_k_are_forgotten():
     """Frame 1 looks like frame 0 and like frame 3; frame 2 looks like none. So frame 3 needs a memory of two frames."""
     one, two, three = torch.eye(48).split(16)
@@ -157,6 +180,8 @@ def test_similarity_is_a_cosine_whatever_the_lengths():
     ({"k_frames": 0}, "got 0, 10 and 8.0"),
     ({"topk": 0}, "got 3, 0 and 8.0"),
     ({"radius": -1}, "got 3, 10 and -1: the defaults are 3, 10 and 8"),
+    ({"truth": torch.zeros(2, 3, 8, 8)}, r"true values of \[2, 4\] frames .* \[8, 8\] each, got \[2, 3, 8, 8\]"),
+    ({"truth": torch.zeros(2, 4, 1, 8, 8)}, r"got \[2, 4, 1, 8, 8\]: give clips.masks"),
     ({"temperature": 0}, "temperature must be above 0, got 0: 0.07 is usual"),
 ])
 def test_bad_input(change, message):

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from viz_helpers import labelled, written
 
-from course_lib.viz import bars, curves, spectrum
+from course_lib.viz import bars, curves, spectrum, style
 from course_lib.viz.curves import running_mean
 
 
@@ -109,6 +110,12 @@ def test_bars_print_their_values_and_lines():
     figure.draw_without_rendering()
     right = axes.get_window_extent().x1 + 30
     assert all(t.get_window_extent().x1 < right for t in axes.texts), "a text runs off the figure"
+
+
+def test_a_bar_has_the_colour_that_its_name_has_elsewhere():
+    (axes,) = bars({"a": 1.0, "b": 2.0, "c": 3.0}, colors={"b": "#d55e00", "other": "#000000"}).axes
+    blue = style.LINES[0]
+    assert [to_hex(bar.get_facecolor()) for bar in axes.patches] == [blue, "#d55e00", blue]
 
 
 def test_bars_of_other_units_keep_their_digits():
