@@ -178,7 +178,8 @@ def test_bad_settings_are_one_clear_sentence(images, arguments, message):
 
 
 @pytest.mark.parametrize(("needs", "images", "message"), [
-    ({"labels"}, IMAGES.without_labels(), r"Curious: labels are needed, and these pictures have none: take data\.train, not data\.pre"),
+    ({"labels"}, IMAGES.without_labels(),
+     r"Curious: labels are needed, and these pictures have none: take data\.train, not data\.pre"),
     ({"captions"}, IMAGES, "Curious: captions are needed, and these pictures have none: take Toybox"),
     ({"clips"}, IMAGES, r"Curious: clips are needed, and these are single pictures: give toybox\.clips"),
     ({"captions"}, CLIPS, "Curious: captions are needed, and clips have none"),
