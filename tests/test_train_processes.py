@@ -80,7 +80,7 @@ class Killed(Exception):
 
 
 def train(method, **changes):
-    history = cl.fit(method, pictures(), **{**PLAIN, **changes})
+    history = cl.fit(method, pictures(labels=True), **{**PLAIN, **changes})
     return {"state": method.state_dict(), "loss": history["loss"], "pictures": history.pictures}
 
 

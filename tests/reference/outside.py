@@ -93,7 +93,7 @@ def build(name, seed=0, **options):
     return METHODS[name](cl.nets.convnet((8, 8), 16), **options)
 
 
-def pictures(n=64, size=16):
+def pictures(n=64, size=16, labels=False):
     draw = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=draw)
-    return cl.Images(x, torch.randint(0, 4, (n,), generator=draw), tuple("abcd"))
+    return cl.Images(x, torch.randint(0, 4, (n,), generator=draw), tuple("abcd")) if labels else cl.Images(x)
