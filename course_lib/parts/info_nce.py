@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from course_lib.parts.precision import check_pair, full_precision
+from course_lib.parts.precision import check_pair, check_temperature, full_precision
 
 
 @full_precision
@@ -30,8 +30,7 @@ def info_nce(query: Float[Tensor, "n d"], positive: Float[Tensor, "n d"],
         n, d = query.shape
         raise ValueError(f"negatives must be [K, {d}], or [{n}, K, {d}] for each query its own, K at least 1, got "
                          f"{list(negatives.shape)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_temperature(temperature)
     query, positive, negatives = (F.normalize(z, dim=-1) for z in (query, positive, negatives))
     right = (query * positive).sum(1, keepdim=True)
     wrong = (query[:, None] @ negatives.mT).squeeze(1) if negatives.ndim == 3 else query @ negatives.T
@@ -49,7 +48,6 @@ def batch_info_nce(query: Float[Tensor, "n d"], keys: Float[Tensor, "n d"], temp
     Raises ValueError for other shapes, fewer than 2 pictures or a temperature that is not positive.
     """
     check_pair(query, keys)
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_temperature(temperature)
     logits = F.normalize(query, dim=1) @ F.normalize(keys, dim=1).T / temperature
     return F.cross_entropy(logits, torch.arange(len(query), device=query.device))

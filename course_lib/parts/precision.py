@@ -45,6 +45,12 @@ def _tensors(values: list | tuple) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
+def check_temperature(temperature: float | Tensor) -> None:
+    """Raise ValueError unless it is positive."""
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+
+
 def check_pair(z1: Tensor, z2: Tensor, smallest: int = 2) -> None:
     """Raise ValueError unless z1 and z2 are two `[N, D]` embeddings of the same N >= `smallest` pictures."""
     if z1.ndim != 2 or z1.shape != z2.shape:

@@ -50,17 +50,18 @@ def recipe(name: str, profile: str = "laptop") -> Settings:
 
 def seeds(name: str) -> range:
     """The seeds with which a recipe or a variant is trained for the course's tables."""
-    check_name(name, TITLES, "method")
-    return range(VARIANTS[name][1].seeds if name in VARIANTS else RECIPES[name].seeds)
+    return range(_described(name).seeds)
 
 
 def ships(name: str) -> tuple[str, ...]:
     """Which weights of a recipe or of a variant come with the course: "encoder", "heads", both or neither. An untrained
     encoder has none: it is built anew."""
+    return () if name in BASELINES else _described(name).ships
+
+
+def _described(name: str) -> Recipe | Variant:
     check_name(name, TITLES, "method")
-    if name in BASELINES:
-        return ()
-    return VARIANTS[name][1].ships if name in VARIANTS else RECIPES[name].ships
+    return VARIANTS[name][1] if name in VARIANTS else RECIPES[name]
 
 
 def check_name(name: str, known: Iterable[str], what: str) -> None:

@@ -67,8 +67,8 @@ class MeanShift(Method):
         with torch.no_grad():
             z = self.teacher(v2)
         rows = self.queue.pushed(z)
-        if len(gather(z)) > len(rows):
-            raise ValueError(f"a queue of {len(rows)} cannot hold a batch of {len(gather(z))}, of which each is to "
+        if (n := len(gather(z))) > len(rows):
+            raise ValueError(f"a queue of {len(rows)} cannot hold a batch of {n}, of which each is to "
                              "find itself: make the queue longer or the batch smaller")
         self.newest = z
         return self.objective(p, rows[nearest(z, rows, self.neighbours)])

@@ -60,7 +60,7 @@ class MoCo(Method):
         if groups < 1:
             raise ValueError(f"groups must be at least 1, for one BatchNorm over the whole batch, got {groups}")
         self.head = mlp(*([encoder.dim] * version), dim, norm=False)
-        self.teacher = copy.deepcopy(nn.Sequential(encoder, self.head)).requires_grad_(False)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.queue = Queue(queue, dim)
         self.momentum, self.temperature, self.version = momentum, temperature, version
         self.groups, self.shuffle, self.smallest_batch = groups, shuffle, 2 * groups
@@ -71,6 +71,11 @@ class MoCo(Method):
         options["queue"] = queue_for(images, options.get("queue"))
         return super().build(encoder, images, **options)
 
+    @property
+    def student(self) -> nn.Sequential:
+        """What the teacher is a slow copy of: encoder and head."""
+        return nn.Sequential(self.encoder, self.head)
+
     def objective(self, q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], queue: Float[Tensor, "size d"]
                   ) -> Float[Tensor, ""]:
         """The loss of queries, their keys and the queue: the one line to override for another loss."""
@@ -78,7 +83,7 @@ class MoCo(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         v1, v2 = self.view(batch.x), self.view(batch.x)
-        q = self.in_groups(nn.Sequential(self.encoder, self.head), v1)
+        q = self.in_groups(self.student, v1)
         with torch.no_grad():
             order = torch.randperm(len(v2), device=v2.device) if self.shuffle else torch.arange(len(v2))
             k = self.in_groups(self.teacher, v2[order])[order.argsort()]
@@ -91,4 +96,4 @@ class MoCo(Method):
 
     def after_step(self, progress: float) -> None:
         self.queue.push(self.newest)  # after the loss, or a query would meet its own key among the negatives
-        ema_update(self.teacher, nn.Sequential(self.encoder, self.head), self.momentum)
+        ema_update(self.teacher, self.student, self.momentum)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from course_lib import augment
 from course_lib.methods.base import Batch, Method
 from course_lib.nets import mlp
-from course_lib.parts import full_precision, gather
+from course_lib.parts import check_temperature, full_precision, gather
 
 
 @full_precision
@@ -29,8 +29,7 @@ def supcon_loss(z: Float[Tensor, "n v d"], labels: Int64[Tensor, " n"], temperat
     if z.ndim != 3 or labels.shape != (len(z),):
         raise ValueError(f"views of pictures [N, V, D] need a label a picture, [N], got {list(z.shape)} and "
                          f"{list(labels.shape)}: stack views with torch.stack([z1, z2], 1)")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_temperature(temperature)
     if mean not in ("outside", "inside"):
         raise ValueError(f"mean must be 'outside' or 'inside' of the logarithm, got {mean!r}")
     y = labels.repeat_interleave(z.shape[1])
