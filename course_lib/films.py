@@ -34,7 +34,7 @@ UNTRAINED, FITTED = "untrained", "untrained, statistics fitted"
 TEMPERATURES = (0, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.07, 0.2)
 WINDOWS = (8, 100)  # radius in pixels: the usual one, and the whole frame
 # profile -> how many films are trained on, for how many epochs, are for choosing temperatures, and are measured
-SIZES = {"smoke": (64, 1, 4, 12), "laptop": (320, 5, 32, 100)}
+SIZES = {"smoke": (64, 1, 2, 6), "laptop": (320, 5, 32, 100)}
 CHOOSING, MEASURED = 3, 2  # seeds of the Toybox's films; those of the trainings have 0
 
 
