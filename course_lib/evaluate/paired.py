@@ -164,23 +164,27 @@ def student_t(freedom: float) -> float:
     return math.sqrt(freedom) * math.tan(np.interp(0.95, share, x[1:]))
 
 
-def claim(sentence: str, shown: Difference | bool, *, above: float = 0.0, same: bool = False) -> None:
+def claim(sentence: str, shown: Difference | bool, *, above: float = 0.0, below: float | None = None, same: bool = False
+          ) -> None:
     """Print one line that says whether the numbers bear a sentence out: "✓ sentence: +5.6 points (4.4 to 6.8)" or ✗.
 
     shown: a `Difference`, which bears it out where its whole interval lies above `above`; a plain comparison of
         numbers, such as `loss < math.log(10)`, is taken as it is, and the line says that it has no interval.
-    above: in percentage points. same: claim that there is no difference to be measured, so the interval must hold 0.
+    above: in percentage points. below: claim instead that the whole interval lies below so many points. same: claim
+        that there is no difference to be measured, so the interval must hold 0.
 
-    Raises TypeError for anything else, ValueError where `above` or `same` does not fit.
+    Raises TypeError for anything else, ValueError where `above`, `below` or `same` does not fit.
     """
     if isinstance(shown, Difference):
-        if same and above:
-            raise ValueError(f"a claim is of a difference above {above:g} points or of none at all, got both: "
-                             "leave out above or same")
-        true = shown.low <= 0 <= shown.high if same else shown.low > above
+        if (above != 0) + (below is not None) + same > 1:
+            raise ValueError("a claim is of a difference above so many points, below so many, or of none at all: "
+                             "give one of above, below and same")
+        true = shown.low <= 0 <= shown.high if same else shown.low > above if below is None else shown.high < below
         what = f"no difference that we can measure, {shown}" if same and true else str(shown)
         if above:
             what += f", claimed above {above:g}"
+        if below is not None:
+            what += f", claimed below {below:g}"
         if max(shown.seeds) == 1:
             what += "; one training" + (" of each" if min(shown.seeds) else "")
     else:
@@ -189,8 +193,8 @@ def claim(sentence: str, shown: Difference | bool, *, above: float = 0.0, same: 
         if not isinstance(shown, bool):
             raise TypeError(f"a claim is borne out by a Difference or by True or False, got {type(shown).__name__}: "
                             "give evaluate.paired(a, b), or a comparison such as loss < 1")
-        if same or above:
-            raise ValueError("above and same are for a Difference, got them with a plain comparison: put the bound "
-                             "into the comparison")
+        if same or above or below is not None:
+            raise ValueError("above, below and same are for a Difference, got them with a plain comparison: put the "
+                             "bound into the comparison")
         true, what = shown, "a comparison of two numbers, without an interval"
     print(f"{'✓' if true else '✗'} {sentence}: {what}")

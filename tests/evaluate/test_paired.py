@@ -179,6 +179,9 @@ def test_bad_scores(a, error, sentence):
     (-0.1, 6.8, {}, "✗ a beats b: +5.0 points (-0.1 to 6.8)"),
     (4.4, 6.8, {"above": 4}, "✓ a beats b: +5.0 points (4.4 to 6.8), claimed above 4"),
     (4.4, 6.8, {"above": 5}, "✗ a beats b: +5.0 points (4.4 to 6.8), claimed above 5"),
+    (-1.5, 1.3, {"below": 2}, "✓ a beats b: +5.0 points (-1.5 to 1.3), claimed below 2"),
+    (-1.5, 2.3, {"below": 2}, "✗ a beats b: +5.0 points (-1.5 to 2.3), claimed below 2"),
+    (-1.5, 1.3, {"below": 0}, "✗ a beats b: +5.0 points (-1.5 to 1.3), claimed below 0"),
     (-0.1, 6.8, {"same": True}, "✓ a beats b: no difference that we can measure, +5.0 points (-0.1 to 6.8)"),
     (4.4, 6.8, {"same": True}, "✗ a beats b: +5.0 points (4.4 to 6.8)"),
 ])
@@ -210,7 +213,9 @@ def test_a_plain_comparison_is_told_as_one(yes, capsys):
 def test_bad_claims():
     with pytest.raises(TypeError, match=r"by a Difference or by True or False, got float: give evaluate\.paired"):
         claim("a is better", 0.3)
-    with pytest.raises(ValueError, match="above and same are for a Difference, got them with a plain comparison"):
+    with pytest.raises(ValueError, match="above, below and same are for a Difference, got them with a plain"):
         claim("a is better", True, same=True)
-    with pytest.raises(ValueError, match="above 2 points or of none at all, got both: leave out"):
+    with pytest.raises(ValueError, match="above, below and same are for a Difference, got them with a plain"):
+        claim("a is better", True, below=0.0)
+    with pytest.raises(ValueError, match="give one of above, below and same"):
         claim("a is better", Difference(5, 4, 6, 100, (1, 1)), above=2, same=True)
