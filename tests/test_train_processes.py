@@ -66,8 +66,8 @@ def with_batch_norm(name):
     return build(name)
 
 
-EQUAL = ("RotNet", "SimCLR", "SmallDINO", "SmallQueue", "MoCo", "InstDisc", "Siamese", "SupCon", "Triplet", "CLIP", "CMC",
-         "CPC", "DenseCL")
+EQUAL = ("RotNet", "SimCLR", "SmallDINO", "SmallQueue", "MoCo", "InstDisc", "Siamese", "SupCon", "Triplet", "CLIP",
+         "CMC", "CPC", "DenseCL")
 CAPTIONS = tuple(f"{number} {thing}" for number in "abcdefgh" for thing in ("ball", "box", "cup", "hat", "key", "leaf",
                                                                             "ring", "star"))
 ALIKE = ("BYOL", "SmallDINO", "SmallQueue", "MoCo", "NNCLR", "MeanShift", "InstDisc", "PIRL")

@@ -181,7 +181,8 @@ def test_the_next_mirror_helps(server, tmp_path, how):
     assert_right(load_public(tiny(server, how, "good"), tmp_path))
 
 
-def test_a_mirror_that_costs_time_is_named_and_a_quick_refusal_or_the_last_one_is_not(server, tmp_path, capsys, monkeypatch):
+def test_a_mirror_that_costs_time_is_named(server, tmp_path, capsys, monkeypatch):
+    """A quick refusal is not, nor the last one, which the error names."""
     monkeypatch.setattr(fetching, "NOTICE", 0.1)
     load_public(tiny(server, "missing", "mute", "good"), tmp_path)
     said = capsys.readouterr().err
