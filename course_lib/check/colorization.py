@@ -1,16 +1,16 @@
-"""Checkers of notebook 05: the best single colour, rebalanced bins, the annealed mean, and a training step."""
+"""Checkers of notebook 05: the best single colour, rebalanced bins, the annealed mean, a control, a training step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.check.base import Expected, Spy, afterwards, close, exercise, prediction
+from course_lib.check.base import Expected, Spy, Wrong, afterwards, checker, close, exercise, function, prediction
 from course_lib.methods.pretext.colorization import color_bins, nearest_bin
 from course_lib.parts.lab import gray, rgb_to_lab
 
@@ -140,6 +140,37 @@ annealed_mean = exercise(
     limits={"the likeliest bin as T goes to 0": nearly_zero,
             "where all bins are equally likely the colour is the mean of all bins": undecided},
     holds="equals adding up bin by bin", otherwise="another colour than adding up bin by bin", tolerance=1e-3)
+
+
+# --- a control --------------------------------------------------------------------------------------------------------
+
+@checker
+def control(answer: Callable) -> Iterator[str]:
+    """`control(trained, untrained)`: the two halves of the encoder that tells what the training of half 2 was worth."""
+    trained, untrained = (tuple(nn.Linear(2, 2) for _ in range(2)) for _ in range(2))
+    names = {id(half): f"{word} half {i + 1}" for word, halves in (("trained", trained), ("untrained", untrained))
+             for i, half in enumerate(halves)}
+    out = function(answer)(trained, untrained)
+    halves = out if isinstance(out, (tuple, list)) else (out,)
+    if not all(id(half) in names for half in halves):
+        raise Wrong("the control is made of the halves that you were given: return two of them, (half 1, half 2)")
+    chosen = tuple(names[id(half)] for half in halves)
+    if len(chosen) != 2:
+        raise Wrong(f"you compare with {' and '.join(chosen)} alone: it has half of the features and sees one part of "
+                    "the picture, so more than a training differs. The control has two halves too")
+    if [name[-1] for name in chosen] != ["1", "2"]:
+        raise Wrong(f"your control is {' and '.join(chosen)}: it must see the whole picture, half 1 the lightness and "
+                    "half 2 the colours, in this order")
+    yield "two halves that see the whole picture"
+
+    mistakes = {("trained half 1", "trained half 2"): "that is the split-brain itself: nothing differs",
+                ("untrained half 1", "untrained half 2"): "both halves are untrained, so the difference is what both "
+                                                          "trainings were worth: half 1 must stay as it is",
+                ("untrained half 1", "trained half 2"): "the wrong half is untrained: the difference is what the "
+                                                        "training of half 1 was worth"}
+    if chosen in mistakes:
+        raise Wrong(mistakes[chosen])
+    yield "nothing differs but the training of half 2"
 
 
 # --- a training step --------------------------------------------------------------------------------------------------

@@ -99,6 +99,26 @@ def test_mistakes_in_the_annealed_mean_are_named(answer, words):
     assert words in repr(check.annealed_mean(answer))
 
 
+@pytest.mark.parametrize(("answer", "start", "words"), [
+    (lambda trained, untrained: (trained[0], untrained[1]), "✓", "nothing differs but the training of half 2"),
+    (lambda trained, untrained: [trained[0], untrained[1]], "✓", "2 properties hold"),
+    (lambda trained, untrained: trained, "✗", "the split-brain itself"),
+    (lambda trained, untrained: untrained, "✗", "both halves are untrained"),
+    (lambda trained, untrained: (untrained[0], trained[1]), "✗", "the wrong half is untrained"),
+    (lambda trained, untrained: trained[0], "✗", "you compare with trained half 1 alone"),
+    (lambda trained, untrained: (trained[0],), "✗", "half of the features"),
+    (lambda trained, untrained: (untrained[1], trained[0]), "✗", "in this order"),
+    (lambda trained, untrained: (trained[0], untrained[0]), "✗", "must see the whole picture"),
+    (lambda trained, untrained: (*trained, *untrained), "✗", "has two halves too"),
+    (lambda trained, untrained: (trained[0], torch.nn.Identity()), "✗", "the halves that you were given"),
+    (lambda trained, untrained: ("half 1", "half 2"), "✗", "the halves that you were given"),
+    (lambda trained, untrained: ..., "…", "not attempted")])
+def test_the_control_is_checked(answer, start, words):
+    said = repr(check.control(answer))
+    assert said.startswith(start)
+    assert words in said
+
+
 def training_loss(x, encoder, painter, bins, *, see=gray, channels=slice(1, 3), places=True, softmax=False, uniform=0.5,
                   reduction="mean", cut=False):
     """The notebook's solution, with a place for each mistake."""
