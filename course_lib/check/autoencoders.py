@@ -151,14 +151,14 @@ def repair_without_learning(answer: Callable) -> Iterator[str]:
         share = 100 * (black.sum() / hit.sum()).item()
         raise Wrong(f"{share:.0f} % of the hidden pixels are still black: all four neighbours may be hidden too, so go "
                     "on until none is left")
-    error, lazy = ((y - x).square().mean().item() for y in (out, one_color(spoilt)))
+    error, lazy = ((y - x).square().sum().item() / (3 * hit.sum().item()) for y in (out, one_color(spoilt)))
     if (out - x).mean() < -0.02:
         raise Wrong("what you fill in is too dark: black pixels are in your average, so divide by the number of "
                     "visible ones")
     if error > 0.5 * lazy:
-        raise Wrong(f"your squared error is {error:.4f}, and one mean colour for all hidden pixels of a picture costs "
-                    f"{lazy:.4f}: a visible pixel nearby knows more")
-    yield f"squared error {error:.4f}, where one mean colour a picture costs {lazy:.4f}"
+        raise Wrong(f"your squared error at the hidden pixels is {error:.4f}, and one mean colour for all of them in a "
+                    f"picture costs {lazy:.4f}: a visible pixel nearby knows more")
+    yield f"squared error at the hidden pixels {error:.4f}, where one mean colour a picture costs {lazy:.4f}"
 
 
 # --- a training step --------------------------------------------------------------------------------------------------
