@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib run`, `few`, `measure`, `time`, `prune`, `tables`, `figures`, `data`, …"""
+"""The command line: `python -m course_lib run`, `few`, `films`, `measure`, `time`, `prune`, `tables`, `figures`, …"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from course_lib import badges as badge_tools
 from course_lib import context, recipes, runs, timing
 from course_lib import few as few_tools
+from course_lib import films as film_tools
 from course_lib import tables as table_tools
 from course_lib.data import Dataset, DataUnavailable, load
 from course_lib.data.public import PUBLIC, whereabouts
@@ -68,6 +69,19 @@ def few(
     for name in names:
         found = few_tools.measure(runs.Run(name, data, profile, assets=assets), pictures, draws=draws)
         typer.echo(f"{name}\n{found}")
+
+
+@app.command()
+def films(
+    profile: Annotated[str, typer.Option(help="smoke or laptop; found out by default")] = "",
+    seed: Annotated[int | None, typer.Option(help="by default every seed that the course compares")] = None,
+    assets: Annotated[Path, typer.Option(help="where results go")] = runs.ASSETS,
+) -> None:
+    """Train on films and on clips that are none, and measure who follows. A killed one goes on with the next."""
+    profile = profile or context.find_profile()[0]
+    for one in film_tools.SEEDS if seed is None else [seed]:
+        film_tools.measure(profile, one, assets=assets)
+        typer.echo(f"seed {one}: {film_tools.path(profile, one, assets)}")
 
 
 @app.command()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import pytest
 import torch
 from reference.outside import SmallDINO, SmallQueue, build, pictures
 from reference.processes import ROOT, run_processes
-from reference.small import Flat, Flips
+from reference.small import Flat, FlatMaps, Flips, Sized
 
 import course_lib as cl
 
@@ -40,6 +41,15 @@ def without_chance(name):
         method = getattr(cl.methods, name)(Flat(), dim=4, views=Flips())
         setattr(method, "projector" if name == "SupCon" else "head", torch.nn.Linear(5, 4))  # without batch norm
         return method
+    if name == "CLIP":
+        words = sorted({word for caption in CAPTIONS for word in caption.split()})
+        return cl.methods.CLIP(Flat(), words=words, dim=8, depth=1, views=Flips())
+    if name == "CMC":
+        return cl.methods.CMC(cl.methods.pretext.split_brain.SplitEncoder(Flat(), Flat()), dim=4, views=Flips())
+    if name == "CPC":
+        return cl.methods.CPC(Flat(), patch=8, stride=4, dim=4, views=Sized(16))
+    if name == "DenseCL":
+        return cl.methods.DenseCL(FlatMaps(), dim=4, queue=32, momentum=0.9, views=Flips())
     return cl.methods.RotNet(Flat(), views=Flips())
 
 
@@ -56,7 +66,10 @@ def with_batch_norm(name):
     return build(name)
 
 
-EQUAL = ("RotNet", "SimCLR", "SmallDINO", "SmallQueue", "MoCo", "InstDisc", "Siamese", "SupCon", "Triplet")
+EQUAL = ("RotNet", "SimCLR", "SmallDINO", "SmallQueue", "MoCo", "InstDisc", "Siamese", "SupCon", "Triplet", "CLIP",
+         "CMC", "CPC", "DenseCL")
+CAPTIONS = tuple(f"{number} {thing}" for number in "abcdefgh" for thing in ("ball", "box", "cup", "hat", "key", "leaf",
+                                                                            "ring", "star"))
 ALIKE = ("BYOL", "SmallDINO", "SmallQueue", "MoCo", "NNCLR", "MeanShift", "InstDisc", "PIRL")
 
 
@@ -80,7 +93,8 @@ class Killed(Exception):
 
 
 def train(method, **changes):
-    history = cl.fit(method, pictures(labels=True), **{**PLAIN, **changes})
+    images = dataclasses.replace(pictures(labels=True), captions=CAPTIONS)
+    history = cl.fit(method, images, **{**PLAIN, **changes})
     return {"state": method.state_dict(), "loss": history["loss"], "pictures": history.pictures}
 
 
@@ -137,7 +151,7 @@ def assert_close(one, two, what):
     for name, value in one.items():
         other = two[name]
         # Each process brings every second picture, so the rows of a step come in another order.
-        if name in ("queue", "queue.rows"):
+        if name in ("queue", "queue.rows", "place_queue.rows"):
             value, other = (rows[rows[:, 0].argsort()] for rows in (value, other))
         torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{what}: {n}: {m}")
 

@@ -24,6 +24,10 @@ HERE = Path(__file__).parent
 FIT = {"epochs": 2, "batch_size": 16, "device": "cpu"}
 
 
+REMEMBER = {"MoCo": {"queue": 24}, "DenseCL": {"queue": 24}, "MeanShift": {"queue": 24, "hidden": 16},
+            "InstDisc": {"pictures": 64, "negatives": 8}}
+
+
 def simclr(seed=0, encoder=None, views=None, **options):
     torch.manual_seed(seed)
     return cl.methods.SimCLR(encoder or cl.nets.convnet((8, 16), 16), views=views or cl.augment.simclr(16),
@@ -31,6 +35,10 @@ def simclr(seed=0, encoder=None, views=None, **options):
 
 
 def build(name, seed=0):
+    if name in REMEMBER:
+        torch.manual_seed(seed)
+        return getattr(cl.methods, name)(cl.nets.convnet((8, 16), 16), dim=8, views=cl.augment.simclr(16),
+                                         **REMEMBER[name])
     return simclr(seed) if name == "SimCLR" else outside.build(name, seed)
 
 
@@ -58,7 +66,7 @@ def kill(method, step, error=Killed):
 # --- to the very same weights -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["SimCLR", "SmallDINO", "SmallQueue"])
+@pytest.mark.parametrize("name", ["SimCLR", "SmallDINO", "SmallQueue", *REMEMBER])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_resumed_run_equals_one_in_a_piece(tmp_path, name, precision):
     whole, settings = build(name), {**FIT, "precision": precision}

@@ -110,8 +110,9 @@ def copying(answer: Mapping[int, float], measured: Mapping[int, float]) -> Itera
         guess = guesses[distance]
         said = f"at a distance of {distance} you said {guess:.2f}, measured is {truth:.2f}"
         if abs(guess - truth) > NEAR:
-            raise Wrong(f"{said}. A thing that has moved by a third of its width shares two thirds of it with its old "
-                        "place, and the union is four thirds: J falls faster than the part that is shared")
+            raise Wrong(f"{said}: {'too low' if guess < truth else 'too high'}. A thing that has moved by a third of "
+                        "its width shares two thirds of it with its old place, and the union is four thirds: J falls "
+                        "faster than the part that is shared")
         yield said
 
 
@@ -178,16 +179,19 @@ def follow(z, mask, k_frames=3, temperature=0.07):
 
 
 def slow_follow(z: Float[Tensor, "t d p"], mask: Float[Tensor, " p"], k_frames: int = 3, temperature: float = 0.07, *,
-                own: bool = False, first: bool = True, axis: int = 1, times: bool = False) -> Float[Tensor, "t p"]:
+                own: bool = False, zero: int = 1, axis: int = 1, times: bool = False, cut: str = "never",
+                more: int = 0) -> Float[Tensor, "t p"]:
     """`follow(z, mask, k_frames, temperature)` -> `[T, P]`: a mask carried along a film from embeddings."""
     z, values = F.normalize(z, dim=1), [mask] * len(z)  # a frame that is not known yet has the first mask
     for t in range(1, len(z)):
-        memory = sorted({*([0] if first else []), *range(max(0, t - k_frames), t + own)})
-        cosines = torch.stack([torch.stack([z[t, :, p] @ z[m, :, r] for m in memory for r in range(z.shape[2])])
-                               for p in range(z.shape[2])])
+        last = list(range(max(0, t - k_frames - more), t + own))
+        memory = {0: last, 1: sorted({0, *last}), 2: [0, *last]}[zero] or [0]  # how often frame 0 is there for sure
+        cosines = torch.cat([z[t].mT @ z[m] for m in memory], 1)
         weights = (cosines * temperature if times else cosines / temperature).softmax(axis)
         values[t] = weights @ torch.cat([values[m] for m in memory])
-    return torch.stack(values)
+        if cut == "always":
+            values[t] = (values[t] > 0.5).to(mask)
+    return torch.stack(values) if cut != "at the end" else (torch.stack(values) > 0.5).to(mask)
 
 
 def first_mask(masks: Tensor, z: Tensor, mask: Tensor, *_) -> str | None:
@@ -196,23 +200,30 @@ def first_mask(masks: Tensor, z: Tensor, mask: Tensor, *_) -> str | None:
     return None if kept else "the first mask was given, so the first row must be that mask"
 
 
-def soft_masks(masks: Tensor, *_) -> str | None:
-    """Whether there is anything between 0 and 1."""
-    return None if (masks % 1).any() else (
-        "masks are cut to 0 and 1 at every step, and what was lost at an edge is lost for all later frames: carry soft "
-        "masks, and cut them only to measure")
+def films() -> list[tuple]:
+    """Arguments of `follow`: temperatures far below 1 and above it, so that to multiply by one shows in each."""
+    return [(torch.randn(t, 3, p), torch.rand(p).gt(share).float(), k, temperature)
+            for t, p, k, temperature, share in ((7, 16, 2, 0.15, 0.5), (6, 12, 1, 0.3, 0.6), (7, 16, 2, 4.0, 0.4),
+                                                (6, 12, 3, 2.5, 0.5))]
 
 
 follow = exercise(
-    "follow", slow_follow, given=FRIENDS, what="the masks", together=4,
-    cases=lambda: [(torch.randn(t, 3, p), torch.rand(p).gt(0.5).float(), k, temperature)
-                   for t, p, k, temperature in ((6, 7, 2, 0.3), (5, 9, 1, 0.6))],
-    look={"the first mask stays": first_mask, "masks stay soft on their way": soft_masks},
+    "follow", slow_follow, given=FRIENDS, what="the masks", together=5, cases=films,
+    look={"the first mask stays": first_mask},
     slips={"each frame is among its own references: a place is most like itself, and copies what nobody knows yet. The "
            "last reference is frame t − 1": {"own": True},
            "your softmax runs over the places of the target: it must run over the references, so that the weights of a "
            "row add up to 1": {"axis": 0},
            "you multiply by the temperature: divide by it, so that a small one points sharper": {"times": True},
            "the first frame is forgotten once it is more than k_frames back, though its mask alone is certain: keep "
-           "frame 0 among the references": {"first": False}},
-    holds="equals a loop over the places", otherwise="your masks are not those of a loop over the places")
+           "frame 0 among the references": {"zero": 0},
+           "frame 0 is there twice while it is also one of the last k_frames, so its places get twice their share: "
+           "each frame is among the references once": {"zero": 2},
+           "masks are cut to 0 and 1 at every step, and what was lost at an edge is lost for all later frames: carry "
+           "soft masks, and cut them only to measure": {"cut": "always"},
+           "masks are soft on their way, and cut to 0 and 1 when they are returned: return the soft ones, and leave "
+           "the cut to whoever measures": {"cut": "at the end"},
+           "you look back into one frame too many: the last k_frames are frames t − k_frames to t − 1": {"more": 1},
+           "you look back into one frame too few: the last k_frames are frames t − k_frames to t − 1": {"more": -1}},
+    holds="equals a loop over the frames, and masks stay soft",
+    otherwise="your masks are not those of a loop over the frames")

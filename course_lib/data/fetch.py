@@ -10,15 +10,18 @@ import http.client
 import math
 import os
 import shutil
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
 from course_lib.files import cannot_write
-from course_lib.progress import bar
+from course_lib.progress import bar, say
 
 TIMEOUT = 20.0  # seconds without a byte after which a connection is given up
 CHUNK = 1 << 16  # bytes
+NOTICE = 3.0  # seconds that a mirror may have cost before it is said that the next one is asked
 
 
 class DataUnavailable(RuntimeError):
@@ -82,10 +85,14 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
                                     "MB or choose another folder")
     reasons = []
     for url in file.urls:
+        start = time.monotonic()
         try:
             _fetch_from(url, file, part)
         except _Failed as reason:
             reasons.append(f"{url}: {reason}")
+            if url != file.urls[-1] and time.monotonic() - start > NOTICE:
+                say(f"{file.name}: {urllib.parse.urlsplit(url).netloc} does not give it ({reason}), asking the next "
+                    "mirror …")
         else:
             os.replace(part, path)
             return path

@@ -20,7 +20,7 @@ from course_lib.evaluate.features import RawPixels, features
 from course_lib.evaluate.few_label import FewLabels, draw_labels, few_label
 from course_lib.evaluate.knn import accuracy, is_right, knn, knn_scores, nearest
 from course_lib.evaluate.layers import Stage, layerwise
-from course_lib.evaluate.paired import Difference, claim, paired
+from course_lib.evaluate.paired import Difference, claim, paired, paired_scores
 from course_lib.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
 from course_lib.evaluate.report import Report, evaluate, quick
 from course_lib.evaluate.retrieval import Retrieval, retrieval
@@ -30,7 +30,7 @@ __all__ = [
     "Difference", "FewLabels", "Probe", "ProbeResult", "RawPixels", "Report", "Retrieval", "Stage", "accuracy",
     "alignment", "claim", "contour_accuracy", "draw_labels", "evaluate", "evaluate_clips", "factor_probe",
     "feature_std", "features", "few_label", "fit_probe", "is_right", "knn", "knn_scores", "layerwise", "linear_probe",
-    "nearest", "paired", "quick", "rankme", "region_similarity", "retrieval", "uniformity",
+    "nearest", "paired", "paired_scores", "quick", "rankme", "region_similarity", "retrieval", "uniformity",
 ]
 
 

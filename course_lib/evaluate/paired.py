@@ -17,7 +17,8 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How much more often a is right than b, in percentage points, with an interval of 95 %.
+    """How much more often a is right than b, in percentage points, or how much higher its scores are, in hundredths,
+    with an interval of 95 %.
 
     points: as it was observed. low, high: the interval. pictures: on how many it was seen. seeds: how many trainings of
     a and of b it is the mean of. With one of each, it is about these two trainings: how others of the same two recipes
@@ -74,35 +75,64 @@ def paired(a: Bool[Tensor, "n"] | Bool[Tensor, "s n"], b: Bool[Tensor, "n"] | Bo
 
     Raises TypeError for what is no tensor of bools, ValueError for other shapes, no picture, or not the same pictures.
     """
-    a, b = _rows(a, "a"), _rows(b, "b")
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"a and b must be of the same pictures, got {a.shape[1]} and {b.shape[1]}: take both on the "
-                         "same part of the same data set")
+    a, b = _both(a, b)
+    d = torch.cat([a.mean(0) - b.mean(0), torch.tensor([1.0, -1.0], dtype=torch.float64, device=a.device)])
+    found = _difference(a, b, d.mean().item(), d.var(correction=0).item() / len(d), len(d) - 1)
+    return dataclasses.replace(found, low=max(found.low, -100.0), high=min(found.high, 100.0))
+
+
+def paired_scores(a: Float[Tensor, "n"] | Float[Tensor, "s n"], b: Float[Tensor, "n"] | Float[Tensor, "t n"]
+                  ) -> Difference:
+    """a - b in hundredths with a 95 % interval, from scores of the same n things, such as J of films.
+
+    a, b: a score for each, one row a seed. The interval is that of `paired`, with nothing added to what was measured:
+    with one seed each it is d̄ ± 1.96 standard errors over the n, with several it counts the spread between them too.
+
+    Raises TypeError for what is no tensor of floats, ValueError as `paired`, and for fewer than two things.
+    """
+    a, b = _both(a, b, scores=True)
+    d = a.mean(0) - b.mean(0)
+    if len(d) < 2:
+        raise ValueError("an interval needs two things that were measured or more, got one: measure more of them")
+    return _difference(a, b, d.mean().item(), d.var().item() / len(d), len(d) - 1)
+
+
+def _difference(a: Float[Tensor, "s n"], b: Float[Tensor, "t n"], center: float, of_pictures: float,
+                freedom_of_pictures: int) -> Difference:
+    """The interval of `paired`, from its centre, P and P's degrees of freedom."""
     n, seeds = a.shape[1], (len(a), len(b))
-    mean_a, mean_b = a.mean(dim=0), b.mean(dim=0)
-    observed = (mean_a.mean() - mean_b.mean()).item()
-    d = torch.cat([mean_a - mean_b, torch.tensor([1.0, -1.0], dtype=torch.float64, device=a.device)])
-    center, of_pictures = d.mean().item(), d.var(correction=0).item() / len(d)
+    observed = (a.mean() - b.mean()).item()
     variance, freedom = of_pictures, math.inf
     if max(seeds) > 1:
         like_a, like_b = (a if len(a) > 1 else b), (b if len(b) > 1 else a)
         of_a, of_b = (side.mean(dim=1).var().item() / s for side, s in zip((like_a, like_b), seeds, strict=True))
         counted_twice = sum(_residual(side) / (s * n) for side, s in zip((like_a, like_b), seeds, strict=True))
         variance += max(of_a + of_b - counted_twice, 0.0)
-        squares = of_pictures**2 / (n + 1)
+        squares = of_pictures**2 / freedom_of_pictures
         if min(seeds) > 1:
             squares += of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1)
         else:  # one estimate serves both sides
             squares += (of_a + of_b) ** 2 / (max(seeds) - 1)
-        freedom = max(variance**2 / squares, 1.0)
+        freedom = max(variance**2 / squares, 1.0) if squares else math.inf
     half = student_t(freedom) * math.sqrt(variance)
-    low, high = max(center - half, -1.0), min(center + half, 1.0)
-    return Difference(100 * observed, 100 * low, 100 * high, n, seeds)
+    return Difference(100 * observed, 100 * (center - half), 100 * (center + half), n, seeds)
 
 
-def _rows(right: Tensor, name: str) -> Float[Tensor, "s n"]:
-    """Who was right, as 0 and 1, one row a seed."""
-    if not isinstance(right, Tensor) or right.dtype != torch.bool:
+def _both(a: Tensor, b: Tensor, scores: bool = False) -> tuple[Tensor, Tensor]:
+    """Both as rows, of the same pictures."""
+    a, b = _rows(a, "a", scores), _rows(b, "b", scores)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"a and b must be of the same pictures, got {a.shape[1]} and {b.shape[1]}: take both on the "
+                         "same part of the same data set")
+    return a, b
+
+
+def _rows(right: Tensor, name: str, scores: bool = False) -> Float[Tensor, "s n"]:
+    """Who was right, as 0 and 1, or scores as they are, one row a seed."""
+    if scores and not (isinstance(right, Tensor) and right.is_floating_point()):
+        raise TypeError(f"{name} must be a tensor of floats, one score a picture or film, got {type(right).__name__}: "
+                        "who was right is for paired(a, b)")
+    if not scores and (not isinstance(right, Tensor) or right.dtype != torch.bool):
         got = right.dtype if isinstance(right, Tensor) else type(right).__name__
         raise TypeError(f"{name} must be a tensor of bools, one a picture, got {got}: take report.right[...], "
                         "runs.right(...) or predicted == y")
@@ -134,23 +164,27 @@ def student_t(freedom: float) -> float:
     return math.sqrt(freedom) * math.tan(np.interp(0.95, share, x[1:]))
 
 
-def claim(sentence: str, shown: Difference | bool, *, above: float = 0.0, same: bool = False) -> None:
+def claim(sentence: str, shown: Difference | bool, *, above: float = 0.0, below: float | None = None, same: bool = False
+          ) -> None:
     """Print one line that says whether the numbers bear a sentence out: "✓ sentence: +5.6 points (4.4 to 6.8)" or ✗.
 
     shown: a `Difference`, which bears it out where its whole interval lies above `above`; a plain comparison of
         numbers, such as `loss < math.log(10)`, is taken as it is, and the line says that it has no interval.
-    above: in percentage points. same: claim that there is no difference to be measured, so the interval must hold 0.
+    above: in percentage points. below: claim instead that the whole interval lies below so many points. same: claim
+        that there is no difference to be measured, so the interval must hold 0.
 
-    Raises TypeError for anything else, ValueError where `above` or `same` does not fit.
+    Raises TypeError for anything else, ValueError where `above`, `below` or `same` does not fit.
     """
     if isinstance(shown, Difference):
-        if same and above:
-            raise ValueError(f"a claim is of a difference above {above:g} points or of none at all, got both: "
-                             "leave out above or same")
-        true = shown.low <= 0 <= shown.high if same else shown.low > above
+        if (above != 0) + (below is not None) + same > 1:
+            raise ValueError("a claim is of a difference above so many points, below so many, or of none at all: "
+                             "give one of above, below and same")
+        true = shown.low <= 0 <= shown.high if same else shown.low > above if below is None else shown.high < below
         what = f"no difference that we can measure, {shown}" if same and true else str(shown)
         if above:
             what += f", claimed above {above:g}"
+        if below is not None:
+            what += f", claimed below {below:g}"
         if max(shown.seeds) == 1:
             what += "; one training" + (" of each" if min(shown.seeds) else "")
     else:
@@ -159,8 +193,8 @@ def claim(sentence: str, shown: Difference | bool, *, above: float = 0.0, same: 
         if not isinstance(shown, bool):
             raise TypeError(f"a claim is borne out by a Difference or by True or False, got {type(shown).__name__}: "
                             "give evaluate.paired(a, b), or a comparison such as loss < 1")
-        if same or above:
-            raise ValueError("above and same are for a Difference, got them with a plain comparison: put the bound "
-                             "into the comparison")
+        if same or above or below is not None:
+            raise ValueError("above, below and same are for a Difference, got them with a plain comparison: put the "
+                             "bound into the comparison")
         true, what = shown, "a comparison of two numbers, without an interval"
     print(f"{'✓' if true else '✗'} {sentence}: {what}")

@@ -8,6 +8,7 @@ import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -178,6 +179,18 @@ def test_a_server_that_does_not_give_it(server, tmp_path, how):
 @pytest.mark.parametrize("how", FAILS)
 def test_the_next_mirror_helps(server, tmp_path, how):
     assert_right(load_public(tiny(server, how, "good"), tmp_path))
+
+
+def test_a_mirror_that_costs_time_is_named(server, tmp_path, capsys, monkeypatch):
+    """A quick refusal is not, nor the last one, which the error names."""
+    monkeypatch.setattr(fetching, "NOTICE", 0.1)
+    load_public(tiny(server, "missing", "mute", "good"), tmp_path)
+    said = capsys.readouterr().err
+    assert said.count("asking the next mirror") == 1
+    assert f"tiny.bin: {urlsplit(server.url('mute')).netloc} does not give it (no answer in time)" in said
+    with pytest.raises(DataUnavailable):
+        load_public(tiny(server, "mute"), tmp_path / "other")
+    assert "asking" not in capsys.readouterr().err
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(server, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from reference.paired_answers import SETTINGS, coverage
 from scipy import stats
 
-from course_lib.evaluate import Difference, claim, paired
+from course_lib.evaluate import Difference, claim, paired, paired_scores
 from course_lib.evaluate.paired import student_t
 
 
@@ -127,11 +127,61 @@ def test_bad_input(a, b, error, sentence):
         paired(a, b)
 
 
+def test_scores_of_one_seed_have_the_interval_of_a_mean():
+    a, b = torch.tensor([0.9, 0.5, 0.7, 0.6]), torch.tensor([0.5, 0.4, 0.6, 0.3])
+    got, d = paired_scores(a, b), np.array([0.4, 0.1, 0.1, 0.3])
+    half = stats.norm.ppf(0.975) * d.std(ddof=1) / 2
+    assert got.points == pytest.approx(22.5) and (got.pictures, got.seeds) == (4, (1, 1))
+    assert (got.low, got.high) == (pytest.approx(22.5 - 100 * half), pytest.approx(22.5 + 100 * half))
+
+
+def test_scores_of_several_seeds_by_hand():
+    a = torch.tensor([[0.8, 0.6, 0.7], [0.9, 0.7, 1.0]])
+    b = torch.tensor([[0.2, 0.4, 0.3], [0.3, 0.1, 0.2]])
+    got, (x, y) = paired_scores(a, b), (a.double().numpy(), b.double().numpy())
+    d = x.mean(0) - y.mean(0)
+    rest = [side - side.mean(1, keepdims=True) - side.mean(0) + side.mean() for side in (x, y)]
+    of_a, of_b = (side.mean(1).var(ddof=1) / 2 for side in (x, y))
+    counted_twice = sum((r**2).sum() / 2 / 6 for r in rest)
+    of_films = d.var(ddof=1) / 3
+    variance = of_films + max(of_a + of_b - counted_twice, 0)
+    half = stats.t.ppf(0.975, variance**2 / (of_films**2 / 2 + of_a**2 + of_b**2)) * math.sqrt(variance)
+    assert got.points == pytest.approx(100 * d.mean()) and got.seeds == (2, 2)
+    assert got.low == pytest.approx(100 * (d.mean() - half), abs=1e-3)
+    assert got.high == pytest.approx(100 * (d.mean() + half), abs=1e-3)
+
+
+def test_the_interval_of_scores_holds_the_truth_as_often_as_it_says():
+    draw, held = torch.Generator().manual_seed(0), 0
+    for _ in range(400):  # 100 films, three seeds each: films, trainings and both together vary
+        films = 0.1 * torch.randn(100, generator=draw)
+        a, b = ((films + 0.03 * torch.randn(3, 1, generator=draw) + 0.1 * torch.randn(3, 100, generator=draw) + mean
+                 ).clamp(0, 1) for mean in (0.55, 0.45))
+        got = paired_scores(a, b)
+        held += got.low <= 10 <= got.high
+    assert held / 400 >= 0.93, f"only {held / 4:.1f} % of the intervals of 95 % hold the true difference"
+
+
+@pytest.mark.parametrize(("a", "error", "sentence"), [
+    (torch.ones(3).bool(), TypeError, r"a must be a tensor of floats, one score a picture or film, got Tensor"),
+    ([0.5, 0.5, 0.5], TypeError, "got list: who was right is for paired"),
+    (torch.ones(2), ValueError, "of the same pictures, got 2 and 3"),
+])
+def test_bad_scores(a, error, sentence):
+    with pytest.raises(error, match=sentence):
+        paired_scores(a, torch.ones(3))
+    with pytest.raises(ValueError, match="two things that were measured or more, got one"):
+        paired_scores(torch.ones(1), torch.ones(1))
+
+
 @pytest.mark.parametrize(("low", "high", "given", "line"), [
     (4.4, 6.8, {}, "✓ a beats b: +5.0 points (4.4 to 6.8)"),
     (-0.1, 6.8, {}, "✗ a beats b: +5.0 points (-0.1 to 6.8)"),
     (4.4, 6.8, {"above": 4}, "✓ a beats b: +5.0 points (4.4 to 6.8), claimed above 4"),
     (4.4, 6.8, {"above": 5}, "✗ a beats b: +5.0 points (4.4 to 6.8), claimed above 5"),
+    (-1.5, 1.3, {"below": 2}, "✓ a beats b: +5.0 points (-1.5 to 1.3), claimed below 2"),
+    (-1.5, 2.3, {"below": 2}, "✗ a beats b: +5.0 points (-1.5 to 2.3), claimed below 2"),
+    (-1.5, 1.3, {"below": 0}, "✗ a beats b: +5.0 points (-1.5 to 1.3), claimed below 0"),
     (-0.1, 6.8, {"same": True}, "✓ a beats b: no difference that we can measure, +5.0 points (-0.1 to 6.8)"),
     (4.4, 6.8, {"same": True}, "✗ a beats b: +5.0 points (4.4 to 6.8)"),
 ])
@@ -163,7 +213,9 @@ def test_a_plain_comparison_is_told_as_one(yes, capsys):
 def test_bad_claims():
     with pytest.raises(TypeError, match=r"by a Difference or by True or False, got float: give evaluate\.paired"):
         claim("a is better", 0.3)
-    with pytest.raises(ValueError, match="above and same are for a Difference, got them with a plain comparison"):
+    with pytest.raises(ValueError, match="above, below and same are for a Difference, got them with a plain"):
         claim("a is better", True, same=True)
-    with pytest.raises(ValueError, match="above 2 points or of none at all, got both: leave out"):
+    with pytest.raises(ValueError, match="above, below and same are for a Difference, got them with a plain"):
+        claim("a is better", True, below=0.0)
+    with pytest.raises(ValueError, match="give one of above, below and same"):
         claim("a is better", Difference(5, 4, 6, 100, (1, 1)), above=2, same=True)

@@ -161,6 +161,17 @@ def test_moco_follows_slowly_and_its_keys_have_no_gradient():
     assert all(p.grad is None for p in method.teacher.parameters())
 
 
+def test_the_keys_network_keeps_its_own_sight_of_a_batch_and_copies_running_statistics():
+    """In training its batch norm sees the keys of this batch; what it has learned to expect is the student's."""
+    method = MoCo(small(), dim=8, queue=16, momentum=0.9, views=Plain())
+    method(batch())
+    method.after_step(0.5)
+    stored = dict(method.student.named_buffers())
+    means = [v for k, v in stored.items() if k.endswith("running_mean")]
+    assert means and all(mean.abs().max() > 0 for mean in means), "the batch has left no trace"
+    assert all(torch.equal(v, stored[k]) for k, v in method.teacher.named_buffers())
+
+
 def test_heads_of_both_versions():
     def layers(version):
         return [type(m) for m in MoCo(small(), queue=8, version=version).head]
@@ -289,6 +300,30 @@ def test_with_its_own_target_as_the_only_neighbour_mean_shift_is_a_term_of_byol(
     torch.testing.assert_close(out["loss"], wanted)
 
 
+def test_mean_shift_asks_the_first_view_for_the_second_ones_neighbours():
+    method, x = BUILD["MeanShift"](), batch().x / 255
+    method.views = Turns(iter([x, x.flip(3)]))
+    out = method(batch())
+    z = method.teacher(x.flip(3))
+    torch.testing.assert_close(method.newest, z)
+    torch.testing.assert_close(out["loss"], mean_shift_loss(method.predictor(method.student(x)), z[:, None]))
+
+
+def test_mean_shifts_teacher_comes_to_rest():
+    """Its momentum starts as given and is 1 at the end."""
+    method = MeanShift(small(), hidden=16, dim=8, queue=16, momentum=0.6, views=Plain())
+    with torch.no_grad():
+        for p in method.projector.parameters():
+            p.add_(1.0)
+    weight, moved = method.teacher[1][0].weight, []
+    method(batch())
+    for progress in (0.0, 0.5, 1.0):
+        before = weight.clone()
+        method.after_step(progress)
+        moved.append(((weight - before) / (method.projector[0].weight - before)).nan_to_num(0).max().item())
+    assert moved == pytest.approx([0.4, 0.2, 0.0], abs=1e-5)
+
+
 def test_mean_shift_finds_itself_first_and_others_after():
     method, seen = MeanShift(small(), hidden=16, dim=8, queue=16, neighbours=3, views=Plain()), []
     method.objective = lambda p, found: seen.append(found) or p.sum()
@@ -347,6 +382,13 @@ def test_tiles_are_seen_one_by_one_and_in_an_order_of_chance():
     torch.testing.assert_close(method.embed_tiles(x), one)
 
 
+def test_each_picture_has_an_order_of_tiles_of_its_own():
+    method = PIRL(small(), dim=8, pictures=20, jitter=0).eval()
+    twins = torch.rand(1, 3, 36, 36).expand(4, -1, -1, -1)
+    found = method.embed_tiles(twins)
+    assert not any(torch.allclose(found[0], other, atol=1e-4) for other in found[1:])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_neighbours_and_places_are_found_in_full_precision(dtype):
     """As early in training, when all lie in a narrow cone: products in half precision cannot tell them apart."""
@@ -378,15 +420,17 @@ def test_places_are_matched_by_the_largest_cosine():
 
 
 def test_densecl_is_what_its_parts_say():
-    method = DenseCL(small(), dim=8, weight=0.3, queue=16, temperature=0.4, views=Plain())
+    method, x = DenseCL(small(), dim=8, weight=0.3, queue=16, temperature=0.4), batch().x / 255
+    other = x.flip(3).roll(5, 2)  # so that it matters whose places look for whose
+    method.views = Turns(iter([x, other]))
     out = method(batch())
-    x = batch().x / 255
     maps = method.encoder.maps(x)
     places = maps.flatten(2).mT
     q, r = method.head(method.encoder.pool(maps)), method.place_head(places)
-    teacher_maps = method.teacher[0].maps(x)
+    teacher_maps = method.teacher[0].maps(other)
     k, t = method.teacher[1](method.teacher[0].pool(teacher_maps)), method.teacher[2](teacher_maps.flatten(2).mT)
-    found = match(places, teacher_maps.flatten(2).mT)
+    found, back = match(places, teacher_maps.flatten(2).mT), match(teacher_maps.flatten(2).mT, places)
+    assert not torch.equal(found, back)
     t_found = torch.stack([t[i][found[i]] for i in range(6)])
     pictures = info_nce(q, k, method.queue.get(), 0.4)
     dense = info_nce(r.flatten(0, 1), t_found.flatten(0, 1), method.place_queue.get(), 0.4)

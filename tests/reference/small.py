@@ -32,3 +32,29 @@ class Flat(nn.Module):
 
     def forward(self, x):
         return self.layer(nn.functional.adaptive_avg_pool2d(x, 4).flatten(1))
+
+
+class FlatMaps(Flat):
+    """The same on each quarter of a picture: an encoder with maps `[N, dim, 2, 2]`, whose mean is its vector."""
+
+    def __init__(self, dim: int = 5):
+        super().__init__(dim)
+        self.channels = [dim]
+
+    def maps(self, x):
+        quarters = x.unflatten(2, (2, -1)).unflatten(4, (2, -1)).permute(0, 2, 4, 1, 3, 5)
+        return super().forward(quarters.flatten(0, 2)).unflatten(0, (len(x), 2, 2)).permute(0, 3, 1, 2)
+
+    def pool(self, maps):
+        return maps.mean((2, 3))
+
+    def forward(self, x):
+        return self.pool(self.maps(x))
+
+
+class Sized(Flips):
+    """Views of which the side is known."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size

@@ -129,7 +129,8 @@ class SequenceCPC(Method):
     """CPC of signals: a GRU reads the embeddings so far, and each W_k predicts the embedding k steps on (section 2.2).
 
     It trains on batches whose `x` are signals, floats `[N, T, C]`. encoder: a `SignalEncoder`. width: of the GRU's
-    context. steps: how many steps ahead are predicted, from the first on.
+    context. steps: how many steps ahead are predicted, from the first on. Where the encoder's windows overlap, as
+    those of `SignalEncoder` do by six of ten samples, the first step shares samples with what the context has seen.
     """
 
     objective = staticmethod(cpc_loss)
