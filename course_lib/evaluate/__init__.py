@@ -19,8 +19,8 @@ from course_lib.evaluate.factors import factor_probe
 from course_lib.evaluate.features import RawPixels, features
 from course_lib.evaluate.few_label import FewLabels, draw_labels, few_label
 from course_lib.evaluate.knn import accuracy, is_right, knn, knn_scores, nearest
-from course_lib.evaluate.layers import Stage, layerwise
-from course_lib.evaluate.paired import Difference, claim, paired
+from course_lib.evaluate.layers import Stage, layerwise, stages_right
+from course_lib.evaluate.paired import Difference, claim, difference_in_differences, paired
 from course_lib.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
 from course_lib.evaluate.report import Report, evaluate, quick
 from course_lib.evaluate.retrieval import Retrieval, retrieval
@@ -28,9 +28,10 @@ from course_lib.evaluate.video import contour_accuracy, evaluate_clips, region_s
 
 __all__ = [
     "Difference", "FewLabels", "Probe", "ProbeResult", "RawPixels", "Report", "Retrieval", "Stage", "accuracy",
-    "alignment", "claim", "contour_accuracy", "draw_labels", "evaluate", "evaluate_clips", "factor_probe",
-    "feature_std", "features", "few_label", "fit_probe", "is_right", "knn", "knn_scores", "layerwise", "linear_probe",
-    "nearest", "paired", "quick", "rankme", "region_similarity", "retrieval", "uniformity",
+    "alignment", "claim", "contour_accuracy", "difference_in_differences", "draw_labels", "evaluate",
+    "evaluate_clips", "factor_probe", "feature_std", "features", "few_label", "fit_probe", "is_right", "knn",
+    "knn_scores", "layerwise", "linear_probe", "nearest", "paired", "quick", "rankme", "region_similarity",
+    "retrieval", "stages_right", "uniformity",
 ]
 
 

@@ -78,6 +78,34 @@ def paired(a: Bool[Tensor, "n"] | Bool[Tensor, "s n"], b: Bool[Tensor, "n"] | Bo
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"a and b must be of the same pictures, got {a.shape[1]} and {b.shape[1]}: take both on the "
                          "same part of the same data set")
+    return _difference(a, b, 1.0)
+
+
+def difference_in_differences(a: Bool[Tensor, "*s n"], b: Bool[Tensor, "*s n"], c: Bool[Tensor, "*t n"],
+                              d: Bool[Tensor, "*t n"]) -> Difference:
+    """(a - b) - (c - d) in percentage points with a 95 % interval: by how much more one thing changes than another.
+
+    As from one stage of an encoder to another, beside the same change in an untrained one. a and b are read from the
+    same trainings, in the same order, and c and d from the same others, so that what such a pair shares drops out. The
+    interval is that of `paired`, with the differences a - b and c - d, picture by picture and seed by seed, in place of
+    the answers of a and of b; the same two pictures are added.
+
+    Raises as `paired`, and ValueError where a pair is not of equally many seeds.
+    """
+    rows = {name: _rows(right, name) for name, right in {"a": a, "b": b, "c": c, "d": d}.items()}
+    if len({right.shape[1] for right in rows.values()}) > 1:
+        raise ValueError("all four must be of the same pictures, got "
+                         f"{[right.shape[1] for right in rows.values()]}: take them on the same part of the same data "
+                         "set")
+    for one, other in ("ab", "cd"):
+        if len(rows[one]) != len(rows[other]):
+            raise ValueError(f"{one} and {other} must be read from the same trainings, got {len(rows[one])} and "
+                             f"{len(rows[other])} seeds: compare two of different trainings with paired")
+    return _difference(rows["a"] - rows["b"], rows["c"] - rows["d"], 2.0)
+
+
+def _difference(a: Float[Tensor, "s n"], b: Float[Tensor, "t n"], most: float) -> Difference:
+    """The mean of a less that of b, with the interval of `paired`. most: how large it can be."""
     n, seeds = a.shape[1], (len(a), len(b))
     mean_a, mean_b = a.mean(dim=0), b.mean(dim=0)
     observed = (mean_a.mean() - mean_b.mean()).item()
@@ -96,7 +124,7 @@ def paired(a: Bool[Tensor, "n"] | Bool[Tensor, "s n"], b: Bool[Tensor, "n"] | Bo
             squares += (of_a + of_b) ** 2 / (max(seeds) - 1)
         freedom = max(variance**2 / squares, 1.0)
     half = student_t(freedom) * math.sqrt(variance)
-    low, high = max(center - half, -1.0), min(center + half, 1.0)
+    low, high = max(center - half, -most), min(center + half, most)
     return Difference(100 * observed, 100 * low, 100 * high, n, seeds)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_lib.data.types import Dataset, Images
-from course_lib.evaluate import Stage, evaluate, features, layers, layerwise, linear_probe, paired
+from course_lib.evaluate import Stage, evaluate, features, layers, layerwise, linear_probe, paired, stages_right
 from course_lib.nets import convnet, vit
 
 
@@ -87,19 +87,62 @@ def test_a_probe_that_does_not_converge_is_named(data, monkeypatch):
     assert [str(w.message).removeprefix("the probe of ").split(" stopped")[0] for w in caught] == list(top1)
 
 
-def test_on_val_is_the_best_fit_on_train_and_test_is_not_read(data):
-    class NoTest(Dataset):
-        @property
-        def test(self):
-            raise AssertionError("test was read")
+class NoTest(Dataset):
+    @property
+    def test(self):
+        raise AssertionError("test was read")
 
-        @test.setter
-        def test(self, images):
-            pass
+    @test.setter
+    def test(self, images):
+        pass
 
-    blind = object.__new__(NoTest)
+
+@pytest.fixture
+def blind(data):
+    """The data, where reading test is a failure."""
+    made = object.__new__(NoTest)
     for part in ("name", "pretrain", "train", "val"):
-        object.__setattr__(blind, part, getattr(data, part))
+        object.__setattr__(made, part, getattr(data, part))
+    return made
+
+
+def test_who_is_right_after_each_stage(data, blind):
+    right = stages_right(Forgetful(), blind, numbers=48)
+    assert list(right) == ["stage 1", "stage 2", "stage 3"]
+    assert all(r.dtype == torch.bool and r.shape == (60,) for r in right.values())
+    top1 = layerwise(Forgetful(), data, numbers=48, on="val")
+    for stage, r in right.items():
+        assert 100 * r.double().mean().item() == pytest.approx(top1[stage], abs=1e-4)
+    direct = evaluate(Stage(Forgetful(), 1, 48), data).right["linear_val"]
+    assert torch.equal(right["stage 2"], direct), "in the order of the pictures"
+
+
+def test_probes_learn_from_as_many_pictures_as_they_are_told(data, monkeypatch):
+    seen = []
+    search = layers.search
+    monkeypatch.setattr(layers, "search", lambda z, y, *rest: seen.append((len(z), y)) or search(z, y, *rest))
+    for _ in range(2):
+        stages_right(Forgetful(), data, train=40, numbers=48)
+    assert [n for n, _ in seen] == [40] * 6 and torch.equal(seen[0][1], seen[3][1])
+    assert not torch.equal(seen[0][1], data.train.y[:40]), "drawn, not the first ones"
+
+
+def test_a_stage_whose_probe_does_not_converge_is_named(data, monkeypatch):
+    search = layers.search
+    monkeypatch.setattr(layers, "search", lambda *args: search(*args, max_iter=1))
+    with pytest.warns(UserWarning, match="the probe of stage . stopped before") as caught:
+        stages_right(Forgetful(), data, numbers=48)
+    assert {w.filename for w in caught} == {__file__} and len(caught) == 3
+
+
+def test_bad_input_to_stages_right(data):
+    with pytest.raises(ValueError, match="a probe learns from pictures of train, got train=0: 10,000 are the usual"):
+        stages_right(Forgetful(), data, train=0)
+    with pytest.raises(TypeError, match=r"an encoder with stages\(x\), a list of maps, got Flatten"):
+        stages_right(nn.Flatten(), data)
+
+
+def test_on_val_is_the_best_fit_on_train_and_test_is_not_read(data, blind):
     top1 = layerwise(Forgetful(), blind, numbers=48, on="val")
     assert list(top1) == ["pixels", "stage 1", "stage 2", "stage 3"]
     for stage in range(3):

@@ -8,7 +8,7 @@ import torch
 from reference.paired_answers import SETTINGS, coverage
 from scipy import stats
 
-from course_lib.evaluate import Difference, claim, paired
+from course_lib.evaluate import Difference, claim, difference_in_differences, paired
 from course_lib.evaluate.paired import student_t
 
 
@@ -97,6 +97,68 @@ def test_an_encoder_beside_itself_differs_by_nothing():
 def test_the_interval_holds_the_truth_as_often_as_it_says(name):
     held = coverage(SETTINGS[name], 400)
     assert held >= 0.93, f"only {100 * held:.1f} % of the intervals of 95 % hold the true difference"
+
+
+def changed(n, p, seeds=(), draw=None):
+    return torch.rand((*seeds, n), generator=draw) < p
+
+
+def test_beside_what_does_not_change_a_difference_in_differences_is_the_difference():
+    draw = torch.Generator().manual_seed(0)
+    a, b, c = (changed(200, p, draw=draw) for p in (0.7, 0.5, 0.4))
+    there, beside, back = paired(a, b), difference_in_differences(a, b, c, c), difference_in_differences(c, c, a, b)
+    assert (beside.points, beside.low, beside.high) == pytest.approx((there.points, there.low, there.high))
+    assert (back.points, back.low, back.high) == pytest.approx((-there.points, -there.high, -there.low))
+
+
+def test_a_difference_in_differences_by_hand():
+    a, b, c, d = (torch.tensor(row).bool() for row in ([1, 1, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]))
+    got = difference_in_differences(a, b, c, d)
+    each = np.array([2, 0, -1, 1, 1, -1])  # (a - b) - (c - d) of four pictures, and the two that are added
+    half = stats.norm.ppf(0.975) * math.sqrt(each.var() / 6)
+    assert got.points == pytest.approx(50) and (got.pictures, got.seeds) == (4, (1, 1))
+    assert (got.low, got.high) == pytest.approx((100 * (each.mean() - half), 100 * (each.mean() + half)))
+
+
+def test_what_the_stages_of_a_training_share_drops_out():
+    """Trainings that differ by ten points all the same change alike, so a small change can be told."""
+    draw = torch.Generator().manual_seed(0)
+    spread = torch.tensor([0.0, 0.1, 0.2])[:, None]
+    luck, still = torch.rand(3, 2000, generator=draw), torch.rand(3, 2000, generator=draw)
+    before, after = luck < 0.4 + spread, luck < 0.48 + spread
+    c, d = still < 0.51, still < 0.5
+    got = difference_in_differences(after, before, c, d)
+    assert got.points == pytest.approx(7, abs=1.5) and got.low > 0 and got.seeds == (3, 3)
+    apart = paired(after, before)
+    assert apart.low < 0 < apart.high, "as if other trainings had been read for the two stages"
+
+
+@pytest.mark.parametrize("seeds", [(1, 1), (3, 3), (1, 3)])
+def test_a_difference_in_differences_holds_the_truth_as_often_as_it_says(seeds):
+    draw, held, times = torch.Generator().manual_seed(0), 0, 200
+    spread = 0.05 if max(seeds) > 1 else 0.0  # with one seed each it is about these two trainings
+    for _ in range(times):
+        ease = torch.randn(500, generator=draw)
+        sides = []
+        for n, gain in zip(seeds, (0.3, 0.1), strict=True):
+            whole = ease + 4 * spread * torch.randn(n, 1, generator=draw) + 0.5 * torch.randn(n, 500, generator=draw)
+            step = spread * torch.randn(n, 1, generator=draw) + 0.5 * torch.randn(n, 500, generator=draw)
+            sides += [whole + step + gain > 0, whole > 0]
+        got = difference_in_differences(*sides)
+        deviation = math.sqrt(1 + 17 * spread**2 + 0.25 + 0.25)
+        wanted = 100 * (stats.norm.cdf(0.3 / deviation) - stats.norm.cdf(0.1 / deviation))
+        held += got.low <= wanted <= got.high
+    assert held / times >= 0.92
+
+
+@pytest.mark.parametrize(("shapes", "sentence"), [
+    (((2, 9), (3, 9), (9,), (9,)), "a and b must be read from the same trainings, got 2 and 3 seeds: compare two of"),
+    (((9,), (9,), (2, 9), (9,)), "c and d must be read from the same trainings, got 2 and 1 seeds"),
+    (((9,), (9,), (9,), (8,)), r"all four must be of the same pictures, got \[9, 9, 9, 8\]: take them on"),
+])
+def test_a_difference_in_differences_of_what_does_not_fit(shapes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        difference_in_differences(*(torch.ones(shape).bool() for shape in shapes))
 
 
 @pytest.mark.parametrize("freedom", [1, 1.5, 2, 3.3, 4, 30, 1e4, 1e7, math.inf])
