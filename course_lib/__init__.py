@@ -19,9 +19,10 @@ from course_lib.methods import Method
 from course_lib.train import History, fit
 
 __all__ = ["Batch", "Context", "Dataset", "History", "Images", "Method", "Report", "augment", "check", "claim",
-           "evaluate", "few", "fit", "load", "methods", "nets", "parts", "recipes", "runs", "setup", "tables", "viz"]
+           "evaluate", "few", "fit", "load", "methods", "nets", "parts", "recipes", "runs", "setup", "stages", "tables",
+           "viz"]
 
-_ON_DEMAND = ("check", "few", "recipes", "runs", "tables", "viz")
+_ON_DEMAND = ("check", "few", "recipes", "runs", "stages", "tables", "viz")
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib run`, `few`, `measure`, `time`, `prune`, `tables`, `figures`, `data`, …"""
+"""The command line: `python -m course_lib run`, `few`, `stages`, `measure`, `time`, `prune`, `tables`, `figures`, …"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from course_lib import badges as badge_tools
 from course_lib import context, recipes, runs, timing
 from course_lib import few as few_tools
+from course_lib import stages as stage_tools
 from course_lib import tables as table_tools
 from course_lib.data import Dataset, DataUnavailable, load
 from course_lib.data.public import PUBLIC, whereabouts
@@ -68,6 +69,25 @@ def few(
     for name in names:
         found = few_tools.measure(runs.Run(name, data, profile, assets=assets), pictures, draws=draws)
         typer.echo(f"{name}\n{found}")
+
+
+@app.command()
+def stages(
+    names: Annotated[list[str], typer.Argument(help="Runs whose encoders are read layer by layer.")],
+    data: Annotated[str, typer.Option(help="a data set, as in course_lib.load")] = "cifar10",
+    profile: Annotated[str, typer.Option(help="the profile they were trained in; found out by default")] = "",
+    seed: Annotated[int | None, typer.Option(help="by default every seed that the course's tables want")] = None,
+    assets: Annotated[Path, typer.Option(help="where results and checkpoints are")] = runs.ASSETS,
+) -> None:
+    """Measure what a linear probe reads from each stage, on val, before `prune` deletes weights."""
+    profile = profile or context.find_profile()[0]
+    todo = [runs.Run(name, data, profile, one, assets)  # a wrong name stops here, before hours of work
+            for name in names for one in ([seed] if seed is not None else recipes.seeds(name))]
+    pictures = pictures_of(data, profile)
+    for each in todo:
+        found = stage_tools.measure(each, pictures)
+        top1 = "  ".join(f"{stage} {100 * r.double().mean():.1f}" for stage, r in found.items())
+        typer.echo(f"{each.name} (seed {each.seed})  {top1}")
 
 
 @app.command()
