@@ -143,10 +143,14 @@ def views(views_module: nn.Module, image: Images | Tensor, *, n: int = 8, seed: 
     return sheet.figure
 
 
-def rows(pictures: Mapping[str, Images | Tensor], *, n: int = 8, title: str | None = None) -> Figure:
+def rows(pictures: Mapping[str, Images | Tensor], *, n: int = 8, captions: Sequence[str] = (),
+         title: str | None = None) -> Figure:
     """Named rows of pictures under each other, such as {"picture": x, "masked": xm, "reconstruction": xr}.
 
     Each row shows its first n; column i is the same picture in every row, so every row needs equally many.
+    captions: a few letters under each column, such as "✓ 93 %".
+
+    Raises ValueError for rows of different numbers, or fewer captions than columns.
     """
     sets = {name: as_images(x) for name, x in named(pictures).items()}
     counts = {name: len(x) for name, x in sets.items()}
@@ -154,15 +158,21 @@ def rows(pictures: Mapping[str, Images | Tensor], *, n: int = 8, title: str | No
         raise ValueError(f"wanted equally many pictures in every row, got {counts}: "
                          "a column shows the same picture in every row")
     n = min(n, *counts.values())
+    if captions and len(captions) < n:
+        raise ValueError(f"wanted a caption for each of {n} columns, got {len(captions)}")
     pixels = {name: pixels_of(x[:n]) for name, x in sets.items()}
     label = max(style.text_width(name) for name in sets) + 16
     across, down = (style.WIDTH - 2 * EDGE - label) / n - GAP, style.HEIGHT / len(sets) - GAP
     size = min(cell_size(p.shape[1], min(across, down, 128)) for p in pixels.values())
     title = title or ", ".join(sets)
-    sheet = Sheet(wide_enough(label + n * (size + GAP), title), len(sets) * (size + GAP) + EDGE, title)
+    below = style.line_height(style.MEDIUM) + GAP if captions else 0
+    sheet = Sheet(wide_enough(label + n * (size + GAP), title), len(sets) * (size + GAP) + below + EDGE, title)
     for r, (name, row) in enumerate(pixels.items()):
         y = sheet.top + r * (size + GAP)
         sheet.text(EDGE + label - 12, y + size / 2, name, ha="right")
         for i in range(n):
             sheet.picture(row[i], EDGE + label + i * (size + GAP), y, size)
+    y = sheet.top + len(sets) * (size + GAP) + below / 2
+    for i, caption in enumerate(captions[:n]):
+        sheet.text(EDGE + label + i * (size + GAP) + size / 2, y, caption)
     return sheet.figure

@@ -1,4 +1,4 @@
-"""Ranges: curves with how far repetitions lie apart, and differences with their intervals around 0."""
+"""Ranges: how far repetitions lie apart, and differences with their intervals around 0, as rows or as curves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from course_lib.viz.curves import Line, draw_lines
 from course_lib.viz.inputs import named
 
 APART = 1.03  # neighbouring curves stand so much to the right of each other, so that no interval hides another
+STEP = 0.06  # and so much where places are one, two, three
 
 
 class HasAccuracy(Protocol):
@@ -98,4 +99,38 @@ def differences(table: Mapping[str, HasInterval], *, xlabel: str = "percentage p
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#e4e4e4", zorder=0)
     axes.set_axisbelow(True)
+    return figure
+
+
+def gains(table: Mapping[str, Mapping[str, HasInterval]], *, ylabel: str = "points above untrained",
+          title: str | None = None) -> Figure:
+    """Differences along an order, such as the stages of an encoder: one curve a name, upright lines for the 95 %
+    intervals, around a line at 0. A point is hollow where its interval holds 0: no difference that we can measure.
+
+    table: name -> place -> what `evaluate.paired` gave; every name has the same places, drawn in their order.
+
+    Raises ValueError where there is nothing to draw, places differ, or a number is not finite.
+    """
+    table = named(table)
+    places = list(next(iter(table.values())))
+    figure, (axes,) = style.plot(900, 500, title or "Gains, with their 95 % intervals")
+    axes.axhline(0, color=style.INK, lw=1.5, zorder=1)
+    colors, dashes = style.line_colors(len(table)), style.line_styles(len(table))
+    markers, drawn = style.class_markers(len(table)), []
+    for i, (name, row) in enumerate(table.items()):
+        if list(row) != places or not places:
+            raise ValueError(f"wanted the same places for every name, got {places} and, of {name}, {list(row)}")
+        low, middle, high = torch.tensor([[d.low, d.points, d.high] for d in row.values()], dtype=torch.float64).T
+        if not torch.stack([low, middle, high]).isfinite().all():
+            raise ValueError(f"wanted finite differences and intervals of {name}: look at what gave them")
+        x = torch.arange(len(places), dtype=torch.float64) + STEP * (i - (len(table) - 1) / 2)
+        axes.vlines(x, low, high, color=colors[i], lw=2.5, zorder=2)
+        for place, value, shown in zip(x.tolist(), middle.tolist(), ((low > 0) | (high < 0)).tolist(), strict=True):
+            axes.plot([place], [value], ls="none", marker=markers[i], ms=10, color=colors[i], mew=2,
+                      mfc=colors[i] if shown else "white", zorder=4)
+        drawn.append(Line(name, x, middle, colors[i], dashes[i]))
+    axes.set_xticks(range(len(places)), places, fontsize=style.MEDIUM)
+    axes.set(ylabel=ylabel)
+    draw_lines(axes, drawn, first=-0.3)
+    axes.set_xlim(-0.3, len(places) - 0.7)
     return figure

@@ -85,6 +85,18 @@ def test_views_want_one_picture(images):
         views(Jitter(), images)
 
 
+def test_rows_have_captions_under_their_columns(images):
+    figure = rows({"picture": images, "again": images}, n=3, captions=["✓ 93 %", "✗ 4 %", "✓ 8 %", "one too many"])
+    words = {t.get_text(): t.get_position() for t in figure.axes[0].texts}
+    assert "one too many" not in words
+    first, second = words["✓ 93 %"], words["✗ 4 %"]
+    assert first[1] == second[1] > max(words["picture"][1], words["again"][1]) and first[0] < second[0]
+    pictures = figure.axes[0].images
+    assert all(picture.get_extent()[2] < first[1] for picture in pictures), "below all pictures"
+    with pytest.raises(ValueError, match="a caption for each of 3 columns, got 1"):
+        rows({"picture": images}, n=3, captions=["✓"])
+
+
 def test_rows_are_named_and_aligned(images):
     figure = rows({"picture": images, "darker": images.x.float() / 510}, n=3, title="half the light")
     text = written(figure)

@@ -11,7 +11,7 @@ import torch
 from viz_helpers import written
 
 from course_lib.evaluate import Difference, FewLabels
-from course_lib.viz import differences, ranges, style
+from course_lib.viz import differences, gains, ranges, style
 
 
 def curve(*rows, per_class=(1, 10)):
@@ -82,3 +82,31 @@ def test_zero_is_always_in_sight():
 def test_bad_input_is_told_in_a_sentence(bad, sentence):
     with pytest.raises(ValueError, match=sentence):
         bad()
+
+
+def test_gains_are_drawn_in_their_order_with_their_intervals():
+    table = {"jigsaw": {"stage 1": Difference(4, 2, 6, 100, (3, 3)), "stage 2": Difference(1, -1, 3, 100, (3, 3))},
+             "rotation": {"stage 1": Difference(9, 7, 11, 100, (1, 1)), "stage 2": Difference(-4, -6, -2, 100, (1, 1))}}
+    figure = gains(table, title="above untrained")
+    (axes,) = figure.axes
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["stage 1", "stage 2"]
+    curves = [line for line in axes.lines if line.get_linewidth() == 2.5]
+    assert [line.get_ydata().tolist() for line in curves] == [[4, 1], [9, -4]]
+    intervals = [[path[:, 1].tolist() for path in drawn.get_segments()] for drawn in axes.collections]
+    assert intervals == [[[2, 6], [-1, 3]], [[7, 11], [-6, -2]]]
+    points = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert [point.get_markerfacecolor() == "white" for point in points] == [False, True, False, False]
+    assert all(word in written(figure) for word in ("jigsaw", "rotation", "above untrained", "points above untrained"))
+    axes.figure.draw_without_rendering()
+    assert all(t.get_window_extent().x1 <= axes.figure.bbox.x1 for t in axes.texts), "a name runs off the figure"
+
+
+@pytest.mark.parametrize(("table", "sentence"), [
+    ({}, "at least one entry"),
+    ({"a": {}}, "wanted the same places for every name"),
+    ({"a": {"1": Difference(0, 0, 0, 1, (1, 1))}, "b": {"2": Difference(0, 0, 0, 1, (1, 1))}}, r"of b, \['2'\]"),
+    ({"a": {"1": Difference(math.nan, 0, 0, 1, (1, 1))}}, "wanted finite differences and intervals of a"),
+])
+def test_gains_that_cannot_be_drawn(table, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        gains(table)
