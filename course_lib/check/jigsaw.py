@@ -1,16 +1,30 @@
-"""Checkers of notebook 03: how far permutations lie apart, a greedy step, tiles without their light, and the puzzle."""
+"""Checkers of notebook 03: how far permutations lie apart, a greedy step, the puzzle's loss, tiles without their light,
+what the network says put back, and a set of permutations that is a control."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from course_lib.check.base import Expected, Spy, Wrong, afterwards, close, exercise, prediction
+from course_lib.check.base import (
+    Expected,
+    Spy,
+    Wrong,
+    afterwards,
+    checker,
+    close,
+    exercise,
+    function,
+    prediction,
+    tensor,
+)
+from course_lib.methods.pretext import jigsaw as library
 
 EPS = 0.01  # added to a tile's deviation, as in the library
 
@@ -27,9 +41,11 @@ def places_apart() -> Expected:
                "that would need each place to agree half of the time, and there are nine tiles to choose from": 4.5})
 
 
-def distances(chosen: Int64[Tensor, "k t"], candidates: Int64[Tensor, "m t"]) -> list[list[int]]:
+def distances(chosen: Int64[Tensor, "k t"], candidates: Int64[Tensor, "m t"], *,
+              apart: Callable[[int, int], int] = lambda x, y: x != y) -> list[list[int]]:
     """For each candidate, in how many places it differs from each of the chosen."""
-    return [[sum(x != y for x, y in zip(c, old, strict=True)) for old in chosen.tolist()] for c in candidates.tolist()]
+    return [[sum(apart(x, y) for x, y in zip(c, old, strict=True)) for old in chosen.tolist()]
+            for c in candidates.tolist()]
 
 
 def farthest_slowly(chosen: Int64[Tensor, "k t"], candidates: Int64[Tensor, "m t"], *, table: Callable = distances,
@@ -42,17 +58,24 @@ def farthest_slowly(chosen: Int64[Tensor, "k t"], candidates: Int64[Tensor, "m t
 
 
 def searches() -> list[tuple]:
-    """Orders of five tiles: few and many of each, so that there are equals, and that no number is always the answer."""
+    """Orders of five tiles: few and many of each, so that there are equals, that no number is always the answer, and
+    that the largest smallest distance and the largest sum, however weighted, are not always of the same candidate."""
     every = torch.tensor(list(itertools.permutations(range(5))))
     sizes = ((8, 100), (1, 8), (2, 60), (3, 40), (4, 120), (10, 60), (12, 120), (9, 30), (16, 120), (16, 2))
-    return [(every[torch.randperm(120)[:k]], every[torch.randperm(120)[:m]]) for k, m in sizes]
+    drawn = [(every[torch.randperm(120)[:k]], every[torch.randperm(120)[:m]]) for k, m in sizes]
+    # The tiles in order are three places from each of these, and another order is nearer to one and farther in sum.
+    three = every[(every != every[0]).sum(1) == 3]
+    apart = (every[:, None] != three).sum(2)
+    rival = (apart.amin(1) == 2).int().mul(apart.sum(1)).argmax()
+    return [*drawn, (three, every[[int(rival), 0]])]
 
 
 farthest = exercise(
     "farthest", farthest_slowly, searches,
-    slips={"of equals you take the first: take the one with the largest sum of distances, and only then the first":
-               {"worth": min},
-           "of equals you take the last, as `>=` does: take the first, as `>` and argmax do": {"last": True},
+    slips={"you count the places in which two agree: a distance counts those in which they differ, `!=`":
+               {"table": partial(distances, apart=lambda x, y: x == y)},
+           "you take how far the tiles' numbers lie apart: numbers are only names, so count the places that differ":
+               {"table": partial(distances, apart=lambda x, y: abs(x - y))},
            "you take the smallest over the candidates, and give the number of a chosen one: distances are [m, k], and "
            "the smallest over k is wanted, one for each candidate":
                {"table": lambda chosen, candidates: distances(candidates, chosen)},
@@ -60,11 +83,17 @@ farthest = exercise(
                {"table": lambda chosen, candidates: (candidates[:, None] != chosen).sum(1).tolist()},
            "you take the largest sum alone, as the paper's algorithm 1 does. Here the smallest distance comes first":
                {"worth": sum},
+           "you add the smallest distance, or a few times it, to the sum, which outweighs it: the sum may decide only "
+           "between equals": {"worth": lambda d: min(d) + sum(d)},
            "you take the candidate that is nearest to one of the chosen: its smallest distance should be largest":
                {"worth": lambda d: -min(d)},
            "you look at the farthest of the chosen: the nearest one decides for a candidate": {"worth": max},
            "you look at the permutation that was chosen last: all that were chosen count": {"worth": lambda d: d[-1]},
-           "you look at the first permutation alone: all that were chosen count": {"worth": lambda d: d[0]}},
+           "you look at the first permutation alone: all that were chosen count": {"worth": lambda d: d[0]},
+           # Told last where there are two mistakes: the others matter more.
+           "of equals you take the first: take the one with the largest sum of distances, and only then the first":
+               {"worth": min},
+           "of equals you take the last, as `>=` does: take the first, as `>` and argmax do": {"last": True}},
     holds="the candidate that comparing one by one finds", otherwise="another candidate than comparing them one by one")
 
 
@@ -73,6 +102,11 @@ def normalized(tiles: Float[Tensor, "n t c s s"], *, over: tuple[int, ...] = (3,
     """`normalize_tiles(tiles)` -> the same shape: each channel of each tile with mean 0 and deviation (nearly) 1."""
     variance, mean = torch.var_mean(tiles, over, correction=correction, keepdim=True)
     return divide(tiles - mean if center else tiles, variance)
+
+
+def deviation(tiles: Tensor) -> Tensor:
+    """The divisor, in one line."""
+    return tiles.std((3, 4), correction=0, keepdim=True) + EPS
 
 
 def lit_tiles() -> list[tuple]:
@@ -97,6 +131,16 @@ normalize_tiles = exercise(
            "the 0.01 is added under the root, to the variance: add it to the deviation":
                {"divide": lambda x, variance: x / (variance + EPS).sqrt()},
            "the mean is gone, and the deviation is as it was: divide by it": {"divide": lambda x, variance: x},
+           "mean and deviation are those of all tiles of all pictures together: each tile has its own":
+               {"over": (0, 1, 2, 3, 4)},
+           "mean and deviation are taken over dimensions 2 and 3, colours and rows: rows and columns are 3 and 4":
+               {"over": (2, 3)},
+           "mean and deviation are taken over one row of a tile: take both of its last dimensions": {"over": (4,)},
+           "mean and deviation are taken over one column of a tile: take both of its last dimensions": {"over": (3,)},
+           "only the mean is divided, since `/` binds tighter than `-`: put the difference in brackets":
+               lambda tiles: tiles - tiles.mean((3, 4), keepdim=True) / deviation(tiles),
+           "these are the library's tiles, mapped back into [0, 1]: here leave mean 0 and deviation 1":
+               lambda tiles: library.normalize_tiles(tiles.float()),
            "you divide by the variance: the deviation is its square root":
                {"divide": lambda x, variance: x / (variance + EPS)},
            "the mean is still there: take it off first": {"center": False},
@@ -104,26 +148,19 @@ normalize_tiles = exercise(
     holds="equals one tile after another", otherwise="other tiles than one by one")
 
 
-FRIENDS = '''
-def puzzle_loss(h, permutations, head):
-    """One puzzle of each picture. h: [N, 9, D], tiles in reading order; permutations: [P, 9]."""
-    answer = torch.randint(len(permutations), (len(h),))
-    shuffled = h[:, permutations[answer[0]]]
-    scores = head(shuffled.mean(1))  # "one vector a picture"
-    return F.cross_entropy(scores, permutations[answer, 0])
-'''
-
-
 def puzzles() -> list[tuple]:
-    """Three batches. The head is linear and takes fewer numbers too, so that a look at them can say what is missing."""
+    """Three batches. The head is linear and takes fewer and more numbers too, so that a look at them can say what is
+    missing. None of the permutations is the reading order."""
     weight = torch.randn(45, 12)
     return [(torch.randn(8, 9, 5), torch.stack([torch.randperm(9) for _ in range(12)]),
-             Spy(lambda x: x.flatten(1) @ weight[: x.flatten(1).shape[1]])) for _ in range(3)]
+             Spy(lambda x: x.flatten(1) @ weight[torch.arange(x.flatten(1).shape[1]) % 45])) for _ in range(3)]
 
 
-def orders(h: Float[Tensor, "n 9 d"], head: Spy) -> Int64[Tensor, "n 9"]:
-    """Which of a picture's vectors the head was given in each of the nine places."""
-    return torch.cdist(torch.cat(head.inputs).view_as(h), h.detach()).argmin(2)
+def orders(h: Float[Tensor, "n 9 d"], head: Spy, *, across: bool = False) -> Int64[Tensor, "n 9"]:
+    """Which of a picture's vectors the head was given in each of the nine places. across: taken for interleaved."""
+    seen = torch.cat(head.inputs).detach()
+    seen = seen.unflatten(1, (h.shape[2], h.shape[1])).mT if across else seen.view_as(h)
+    return torch.cdist(seen, h.detach()).argmin(2)
 
 
 def numbers(h: Tensor, permutations: Int64[Tensor, "p 9"], head: Spy) -> Int64[Tensor, " n"]:
@@ -152,8 +189,22 @@ def shown(loss: Tensor, h: Tensor, permutations: Tensor, head: Spy) -> str | Non
     if len(seen) == n and each < tiles * d:
         return (f"the head gets one vector of {each} numbers a picture, and nine of {d} are wanted, side by side: a "
                 "mean or a sum is the same in every order")
+    if len(seen) == n and each == n * tiles * d:
+        return ("each picture comes in the orders of all pictures, since `h[:, order]` takes every row of `order` for "
+                "every picture: `gather` along dimension 1 takes one row a picture")
+    if list(seen.shape) == [n * tiles, d]:
+        return ("the head gets one vector at a time: it must see all nine of a picture at once, flatten(1), or it "
+                "cannot know their order")
+    if len(seen) == n * len(permutations):
+        return ("each picture is asked for in every order of the set: draw one order for each picture, with "
+                "torch.randint")
     if list(seen.shape) != [n, tiles * d]:
         return f"what the head is given must have shape {[n, tiles * d]}, and it has {list(seen.shape)}"
+    if close(seen.unflatten(1, (d, tiles)).mT, h.gather(1, orders(h, head, across=True)[:, :, None].expand_as(h))):
+        return ("the vectors are interleaved, number by number: put them one after another, [N, 9, D] and then "
+                "flatten(1)")
+    if close(seen, h.flatten(1)):
+        return "nothing is shuffled: the head gets the nine vectors in reading order, and the label says another one"
     for i, order in enumerate(orders(h, head)):
         if (order.argsort() == permutations).all(1).any() and not (order == permutations).all(1).any():
             return ("you undo the permutation instead of applying it: place t of the puzzle shows tile permutation[t], "
@@ -184,7 +235,7 @@ def from_the_whole_set(puzzle_loss: Callable) -> tuple:
 
 
 puzzle_loss = exercise(
-    "puzzle_loss", puzzle, puzzles, given=FRIENDS, what="your loss",
+    "puzzle_loss", puzzle, puzzles, what="your loss",
     look={"nine vectors side by side, in another order of the set for each picture": shown},
     slips={"the label is a tile's number: the answer is which permutation of the set it was, from 0 to P − 1":
                {"label": lambda answer, permutations: permutations[answer, 0]},
@@ -195,3 +246,84 @@ puzzle_loss = exercise(
     holds="the cross-entropy of which one it was",
     otherwise="another loss than the cross-entropy of which permutation of the set each picture was shown in",
     gradients={"h": "the encoder learns through it"})
+
+
+FRIENDS = '''
+def put_back(shuffled, logits, permutations):
+    """Nine vectors of each puzzle where the network says they belong. shuffled: [N, 9, D], logits: [N, P]."""
+    q = logits.softmax(0)  # "probabilities first"
+    order = permutations[q.argmax(1)]
+    return torch.stack([vectors[order[0]] for vectors in shuffled])
+'''
+
+
+def back_slowly(shuffled: Float[Tensor, "n 9 d"], logits: Float[Tensor, "n p"], permutations: Int64[Tensor, "p 9"], *,
+                over: int = 1, undo: bool = True, own: bool = True, best: Callable = torch.argmax) -> Tensor:
+    """`put_back(shuffled, logits, permutations)` -> the vectors in reading order, as far as the network is right."""
+    says = best(logits.softmax(over), 1).tolist()
+    back = torch.empty_like(shuffled)
+    for i, vectors in enumerate(shuffled):
+        for place, tile in enumerate(permutations[says[i if own else 0]].tolist()):
+            back[i, tile if undo else place] = vectors[place if undo else tile]
+    return back
+
+
+def answered() -> list[tuple]:
+    """Batches of puzzles and what a network said, which likes some permutations more than others."""
+    return [(torch.randn(6, 9, 4), 2 * torch.randn(6, 12) + 2 * torch.randn(1, 12),
+             torch.stack([torch.randperm(9) for _ in range(12)])) for _ in range(6)]
+
+
+def solved(put_back: Callable) -> tuple:
+    """What comes out where the network is sure and right, and the vectors as they were before they were shuffled."""
+    h, permutations = torch.randn(6, 9, 4), torch.stack([torch.randperm(9) for _ in range(12)])
+    truth = torch.randperm(12)[:6]
+    shuffled = h.gather(1, permutations[truth][:, :, None].expand_as(h))
+    return put_back(shuffled, 50 * F.one_hot(truth, 12).float(), permutations), h
+
+
+put_back = exercise(
+    "put_back", back_slowly, answered, given=FRIENDS, together=3,
+    slips={"the softmax runs over the pictures, dimension 0: each picture's own scores are compared, dimension 1":
+               {"over": 0},
+           "you shuffle once more: place t of a puzzle shows tile order[t], so tile j lies in place order.argsort()[j]":
+               {"undo": False},
+           "all puzzles are put back in the order that is said of the first: each has its own": {"own": False},
+           "you take the least likely permutation: the likeliest is wanted": {"best": torch.argmin},
+           "the vectors are still as they were shuffled": lambda shuffled, *_: shuffled},
+    limits={"a right answer gives the picture back": solved},
+    holds="each vector where the network says", otherwise="other vectors than moving them one by one")
+
+
+ALIKE = 2  # places in which two different permutations differ at least
+OFTEN = 0.4  # a tile that stands in one place in more of the puzzles than this is hardly shuffled
+
+
+@checker
+def near_set(answer: Callable[[int], Tensor]) -> Iterator[str]:
+    """`near_set(n)` -> int64 [n, 9]: as many answers, each with another one as near as can be, and all tiles moving."""
+    student = function(answer)
+    for n in (64, 128):
+        chosen = tensor(student(n), (n, 9), "your set")
+        if chosen.dtype != torch.int64:
+            raise Wrong(f"your set must be of int64, so that it can index, and it is {chosen.dtype}")
+        for i, row in enumerate(chosen.tolist()):
+            if sorted(row) != list(range(9)):
+                raise Wrong(f"row {i} is no permutation of nine tiles: {row}")
+        distance = (chosen[:, None] != chosen).sum(2).fill_diagonal_(9)
+        if not distance.all():
+            raise Wrong(f"{int((distance == 0).any(1).sum())} of your {n} occur more than once: two answers that are "
+                        "the same puzzle cannot be told apart, so there are fewer than before")
+        share = torch.stack([(chosen == tile).double().mean(0) for tile in range(9)])  # of each tile in each place
+        if share.max() > OFTEN:
+            tile, place = divmod(int(share.argmax()), 9)
+            raise Wrong(f"tile {tile} stands in place {place} in {100 * share.max():.0f} % of the puzzles, so fewer "
+                        "tiles are really shuffled, and that is a second thing that you changed: start from "
+                        "permutations that move all nine")
+        if not (distance.amin(1) == ALIKE).all():
+            near = int((distance.amin(1) == ALIKE).sum())
+            raise Wrong(f"only {near} of your {n} have another one two places away, and each should: take half as many "
+                        "that lie far apart, and give each of them a twin with two tiles exchanged")
+    yield "n different permutations of nine tiles"
+    yield "each has another two places away"
+    yield "every tile still moves about"

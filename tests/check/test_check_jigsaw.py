@@ -21,17 +21,17 @@ def says(verdict, words):
 
 
 @pytest.mark.parametrize(("folder", "state"), [("notebooks", "waiting"), ("notebooks/solutions", "passed")])
-@pytest.mark.parametrize("name", ["farthest", "normalize_tiles", "puzzle_loss"])
+@pytest.mark.parametrize("name", ["farthest", "normalize_tiles", "puzzle_loss", "put_back", "near_set"])
 def test_the_cell_of_the_notebook_waits_and_the_solution_passes(folder, state, name):
     cells = json.loads((ROOT / folder / "03_jigsaw.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    names = {"torch": torch, "F": F, "check": check}
+    names = {"torch": torch, "F": F, "check": check, "jigsaw": jigsaw}
     exec(next(source for source in sources if f"check.{name}({name})" in source), names)
     verdict = getattr(check, name)(names[name])
     assert verdict.state == state, verdict
 
 
-# --- exercise 1 -------------------------------------------------------------------------------------------------------
+# --- how far two lie apart --------------------------------------------------------------------------------------------
 
 def test_eight_places_is_right():
     assert check.places_apart(8).passed
@@ -43,7 +43,7 @@ def test_a_wrong_guess_is_told_why(guess, words):
     says(check.places_apart(guess), words)
 
 
-# --- exercise 2 -------------------------------------------------------------------------------------------------------
+# --- the search -------------------------------------------------------------------------------------------------------
 
 def search(distance):
     return int((distance.amin(1) * 1000 + distance.sum(1)).argmax())
@@ -85,7 +85,13 @@ def test_the_reference_finds_the_librarys_set():
     (lambda *a: one_by_one(*a, better=lambda new, old: new >= old), "of equals you take the last, as `>=`"),
     (lambda *a: one_by_one(*a, better=lambda new, old: new[0] >= old[0]), "2 mistakes at once; one of them: of equals"),
     (by(lambda d: d.amin(0) * 1000 + d.sum(0)), "the smallest over the candidates"),
-    (by(lambda d: d.amin(0)), "2 mistakes at once; one of them: of equals you take the first"),
+    (by(lambda d: d.amin(0)), "2 mistakes at once; one of them: you take the smallest over the candidates"),
+    (by(lambda d: d.amin(1) + d.sum(1)), "which outweighs it"),
+    (by(lambda d: 10 * d.amin(1) + d.sum(1)), "which outweighs it"),
+    (lambda chosen, candidates: search((candidates[:, None] == chosen).sum(2)), "the places in which two agree"),
+    (lambda chosen, candidates: search((candidates[:, None] - chosen).abs().sum(2)), "numbers are only names"),
+    (lambda chosen, candidates: (candidates[:, None] != chosen).sum(1).amin(1).argmax(),
+     "2 mistakes at once; one of them: you count along the chosen"),
     (lambda chosen, candidates: farthest(candidates, chosen), "the smallest over the candidates"),
     (lambda chosen, candidates: search((candidates[:, None] != chosen).sum(1)), "you count along the chosen"),
     (by(lambda d: d.sum(1)), "the largest sum alone"),
@@ -100,7 +106,7 @@ def test_a_wrong_search_is_named(answer, words):
     says(check.farthest(answer), words)
 
 
-# --- exercise 3 -------------------------------------------------------------------------------------------------------
+# --- tiles ------------------------------------------------------------------------------------------------------------
 
 def normalize(tiles, *, over=(3, 4), correction=0, eps=0.01, center=1, divide=lambda x, std, eps: x / (std + eps)):
     std, mean = torch.std_mean(tiles, over, correction=correction, keepdim=True)
@@ -120,6 +126,8 @@ def test_right_tiles_pass():
     ({"divide": lambda x, std, eps: x / std + eps}, "0.01 is added to the quotient"),
     ({"divide": lambda x, std, eps: x / (std**2 + eps).sqrt()}, "0.01 is added under the root"),
     ({"divide": lambda x, std, eps: x}, "the deviation is as it was"),
+    ({"over": (0, 1, 2, 3, 4)}, "of all tiles of all pictures together"), ({"over": (2, 3)}, "colours and rows"),
+    ({"over": (4,)}, "over one row of a tile"), ({"over": (3,)}, "over one column of a tile"),
     ({"divide": lambda x, std, eps: x / std.masked_fill(std == 0, torch.nan)}, "0.01 is missing"),
     ({"eps": 0.5}, "other tiles than one by one"),
 ])
@@ -127,11 +135,19 @@ def test_wrong_tiles_are_named(options, words):
     says(check.normalize_tiles(lambda tiles: normalize(tiles, **options)), words)
 
 
-# --- exercise 4 -------------------------------------------------------------------------------------------------------
+def test_other_tiles_are_named():
+    def unbracketed(tiles):
+        return tiles - tiles.mean((3, 4), keepdim=True) / (tiles.std((3, 4), correction=0, keepdim=True) + 0.01)
+
+    says(check.normalize_tiles(unbracketed), "put the difference in brackets")
+    says(check.normalize_tiles(jigsaw.normalize_tiles), "the library's tiles, mapped back into [0, 1]")
+
+
+# --- the puzzle's loss ------------------------------------------------------------------------------------------------
 
 def puzzle(h, permutations, head, *, one=False, pooled=False, tile=False, undo=False, fixed=False, reduction="mean",
            same=False, expand=True, flat=True, softmax=False, low=0, high=12):
-    """The notebook's solution; with one, pooled and tile it is the friend's."""
+    """The notebook's solution, and what is often written in its place."""
     answer = torch.randint(low, high, (len(h),))
     answer = torch.arange(len(h)) if fixed else answer[:1].expand(len(h)) if same else answer
     order = permutations[answer[:1]].expand(len(h), -1) if one else permutations[answer]
@@ -168,6 +184,37 @@ def test_mistakes_in_the_loss_are_named(options, words):
     says(check.puzzle_loss(lambda h, permutations, head: puzzle(h, permutations, head, **options)), words)
 
 
+@pytest.mark.parametrize(("answer", "words"), [
+    (lambda h, order: h[:, order].flatten(1), "each picture comes in the orders of all pictures"),
+    (lambda h, order: h.flatten(1), "nothing is shuffled"),
+    (lambda h, order: in_order(h, order).mT.flatten(1), "the vectors are interleaved, number by number"),
+])
+def test_what_the_head_is_given_by_mistake_is_named(answer, words):
+    def loss(h, permutations, head):
+        number = torch.randint(len(permutations), (len(h),))
+        return F.cross_entropy(head(answer(h, permutations[number])), number)
+
+    says(check.puzzle_loss(loss), words)
+
+
+def in_order(h, order):
+    return h.gather(1, order[:, :, None].expand_as(h))
+
+
+def test_every_order_and_one_vector_at_a_time_are_named():
+    def every(h, permutations, head):
+        losses = [F.cross_entropy(head(h[:, order].flatten(1)), torch.full((len(h),), number))
+                  for number, order in enumerate(permutations)]
+        return torch.stack(losses).mean()
+
+    def alone(h, permutations, head):
+        number = torch.randint(len(permutations), (len(h),))
+        return F.cross_entropy(head(in_order(h, permutations[number]).flatten(0, 1)), number.repeat_interleave(9))
+
+    says(check.puzzle_loss(every), "in every order of the set: draw one order for each picture")
+    says(check.puzzle_loss(alone), "the head gets one vector at a time")
+
+
 def test_a_loss_without_a_gradient():
     says(check.puzzle_loss(lambda *a: puzzle(*a).detach()), "no gradient comes out of it")
     says(check.puzzle_loss(lambda h, *a: puzzle(h.detach(), *a)), "no gradient comes out of it")
@@ -184,3 +231,69 @@ def test_orders_that_are_not_in_the_set():
 
 def test_a_head_that_is_not_asked():
     says(check.puzzle_loss(lambda h, permutations, head: h.sum()), "the head was never asked")
+
+
+# --- put back ---------------------------------------------------------------------------------------------------------
+
+def put_back(shuffled, logits, permutations, *, over=1, undo=True, own=True):
+    """The notebook's solution; with over=0, undo=False and own=False it is the friend's."""
+    order = permutations[logits.softmax(over).argmax(1)]
+    order = order.argsort(1) if undo else order
+    return in_order(shuffled, order if own else order[:1].expand_as(order))
+
+
+def test_right_ways_to_put_back_pass():
+    assert check.put_back(put_back).passed
+    assert check.put_back(lambda shuffled, logits, permutations: torch.empty_like(shuffled).scatter(
+        1, permutations[logits.argmax(1)][:, :, None].expand_as(shuffled), shuffled)).passed
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"over": 0}, "the softmax runs over the pictures"), ({"undo": False}, "you shuffle once more"),
+    ({"own": False}, "all puzzles are put back in the order that is said of the first"),
+    ({"over": 0, "own": False}, "2 mistakes at once; one of them: the softmax"),
+    ({"undo": False, "own": False}, "2 mistakes at once; one of them: you shuffle once more"),
+    ({"over": 0, "undo": False, "own": False}, "3 mistakes at once; one of them: the softmax"),
+])
+def test_mistakes_in_putting_back_are_named(options, words):
+    says(check.put_back(lambda *case: put_back(*case, **options)), words)
+
+
+def test_the_friends_code_has_the_three_mistakes():
+    names = {"torch": torch}
+    exec(check.FRIENDS, names)
+    case = check.answered()[0]
+    assert torch.equal(names["put_back"](*case), put_back(*case, over=0, undo=False, own=False))
+
+
+def test_other_ways_to_put_back():
+    says(check.put_back(lambda shuffled, *_: shuffled), "still as they were shuffled")
+    says(check.put_back(lambda shuffled, logits, orders: put_back(shuffled, -logits, orders)), "least likely")
+
+
+# --- a control --------------------------------------------------------------------------------------------------------
+
+def twins(n, base=None):
+    half = jigsaw.permutation_set(n // 2) if base is None else base(n // 2)
+    return torch.cat([half, half[:, [1, 0, 2, 3, 4, 5, 6, 7, 8]]])
+
+
+def test_twins_of_a_set_that_lies_far_apart_are_a_control():
+    assert check.near_set(twins).passed
+    torch.manual_seed(0)
+    assert check.near_set(lambda n: twins(n, lambda half: torch.rand(half, 9).argsort(1))).passed
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (jigsaw.permutation_set, "only 0 of your 64 have another one two places away"),
+    (lambda n: torch.tensor(list(itertools.islice(itertools.permutations(range(9)), n))),
+     "tile 0 stands in place 0 in 100 % of the puzzles"),
+    (lambda n: twins(n)[: n // 2].repeat(2, 1), "64 of your 64 occur more than once"),
+    (lambda n: torch.zeros(n, 9).long(), "row 0 is no permutation of nine tiles"),
+    (lambda n: twins(n) + 1, "row 0 is no permutation of nine tiles"),
+    (lambda n: twins(n).float(), "must be of int64"),
+    (lambda n: twins(64), "must have shape [128, 9], and it has [64, 9]"),
+    (lambda n: twins(2 * n)[:n], "only"),
+])
+def test_what_is_no_control_is_told(answer, words):
+    says(check.near_set(answer), words)
