@@ -1,4 +1,4 @@
-"""Checkers of notebook 04: how much is hidden, the loss of a hole, a leak, and two players."""
+"""Checkers of notebook 04: how much is hidden, the loss of a hole, a leak, a control, and two players."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from course_lib.check.base import (
     Expected,
+    Spy,
     Wrong,
     afterwards,
     agree,
     checker,
+    close,
     exercise,
     function,
     gradient_reaches,
@@ -117,9 +119,58 @@ hole_color = exercise(
                lambda filled, mask: filled.mean((2, 3)),
            "that is the mean of what is seen": lambda filled, mask: mean_color(filled, ~mask),
            "that is the sum over the hidden pixels: divide by how many they are":
-               {"after": lambda color, filled, mask: color * mask.sum((2, 3))}},
+               {"after": lambda color, filled, mask: color * mask.sum((2, 3))},
+           "you divide by all pixels: what is left of the sum is of the hidden pixels alone":
+               {"after": lambda color, filled, mask: color * mask.double().mean((2, 3))},
+           "you divide by how many are seen: what is left of the sum is of the hidden pixels":
+               {"after": lambda color, filled, mask: color * mask.sum((2, 3)) / (~mask).sum((2, 3))}},
     limits={"the exact colour of what nobody was to see": exact_color},
     holds="equals stealing it picture by picture", otherwise="not the mean colour of what is hidden")
+
+
+# --- a control --------------------------------------------------------------------------------------------------------
+
+def slow_control(painter: Spy, x: Float[Tensor, "n 3 h w"], mask: Bool[Tensor, "n 1 h w"], **options
+                 ) -> Float[Tensor, ""]:
+    """`control(painter, x, mask)`: the loss of a painter that sees the whole picture, in the pixels that the method
+    hides. options: `slow_hole_loss`'s.
+    """
+    return slow_hole_loss(painter.replay(x), x, mask, **options)
+
+
+def control_cases() -> list[tuple]:
+    """Painters, pictures and holes."""
+    return [(Spy(nn.Conv2d(3, 3, 3, padding=1)), torch.rand(n, 3, side, side), holes(n, side))
+            for n, side in ((4, 6), (3, 5))]
+
+
+def what_it_sees(out: object, painter: Spy, x: Tensor, mask: Tensor) -> str | None:
+    """What is wrong with what the painter was shown."""
+    if not painter.calls:
+        return "the painter is never asked: painter(...) paints a batch of pictures"
+    if len(painter.calls) > 1:
+        return f"the painter is asked {len(painter.calls)} times: once is enough, for the whole batch"
+    seen = painter.inputs[0]
+    if seen.shape == x.shape and close(seen, x):
+        return None
+    if seen.shape == x.shape and close(seen * ~mask, x * ~mask):
+        return ("the painter does not see what is hidden: that is the method itself. A control takes away the one "
+                "thing that is to be tested, and here this is the hiding")
+    if seen.shape == x.shape and close(seen * mask, x * mask):
+        return "the painter sees nothing but what the method hides: show it the whole picture"
+    return "the painter is shown something else than the pictures x"
+
+
+control = exercise(
+    "control", slow_control, control_cases, look={"the painter sees the whole picture": what_it_sees},
+    slips={"all pixels count: then two things differ from the method, what is shown and what is counted. Count the "
+           "pixels that the method counts": lambda painter, x, mask: (painter.replay(x) - x).square().mean(),
+           "the pixels count that the method does not hide: then what is counted differs as well": {"hidden": False},
+           "the errors are not squared": {"error": torch.abs},
+           **afterwards(lambda painter, x, mask: 3 * mask.sum(), what="squares", logarithm=False)},
+    gradients={"painter": "the control must be trained as the method is"},
+    what="your loss", holds="the same pixels count as in the method",
+    otherwise="your loss is not the squared error in the pixels that the method hides")
 
 
 # --- two players ------------------------------------------------------------------------------------------------------

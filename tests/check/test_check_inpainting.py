@@ -62,11 +62,39 @@ def test_a_right_theft_passes():
     (lambda f, m: f.mean((2, 3)), "filled picture"),
     (lambda f, m: (f * ~m).sum((2, 3)) / (~m).sum((2, 3)), "what is seen"),
     (lambda f, m: steal(f, m) * m.sum((2, 3)), "sum over the hidden"),
+    (lambda f, m: steal(f, m) * m.float().mean((2, 3)), "all pixels: what is left"),
+    (lambda f, m: steal(f, m) * m.sum((2, 3)) / (~m).sum((2, 3)), "how many are seen"),
     (lambda f, m: 1 - steal(f, m), "not the mean colour"),
     (lambda f, m: steal(f, m)[:, :1], "shape"),
 ])
 def test_each_slip_in_the_theft_is_called_by_its_name(answer, says):
     verdict = check.hole_color(answer)
+    assert verdict.state == "wrong" and says in verdict.text
+
+
+# --- the control ------------------------------------------------------------------------------------------------------
+
+def test_right_controls_pass():
+    assert check.control(lambda painter, x, m: by_the_library(painter(x), x, m)).passed
+    assert check.control(lambda painter, x, m: (painter(x) - x).square()[m.expand_as(x)].mean()).passed
+
+
+@pytest.mark.parametrize("answer, says", [
+    (lambda p, x, m: by_the_library(p(torch.where(m, 0.5, x)), x, m), "that is the method itself"),
+    (lambda p, x, m: by_the_library(p(x * ~m), x, m), "that is the method itself"),
+    (lambda p, x, m: by_the_library(p(x * m), x, m), "nothing but what the method hides"),
+    (lambda p, x, m: by_the_library(p(x.flip(0)), x, m), "something else"),
+    (lambda p, x, m: by_the_library(torch.cat([p(x[i:i + 1]) for i in range(len(x))]), x, m), "times: once is enough"),
+    (lambda p, x, m: F.mse_loss(p(x), x), "two things differ"),
+    (lambda p, x, m: by_the_library(p(x), x, ~m), "the method does not hide"),
+    (lambda p, x, m: F.l1_loss(p(x)[m.expand_as(x)], x[m.expand_as(x)]), "not squared"),
+    (lambda p, x, m: ((p(x) - x).square() * m).sum(), "add up"),
+    (lambda p, x, m: 2 * by_the_library(p(x), x, m), "not the squared error in the pixels"),
+    (lambda p, x, m: by_the_library(p(x).detach(), x, m), "no gradient"),
+    (lambda p, x, m: by_the_library(x, x, m), "never asked"),
+])
+def test_each_slip_in_the_control_is_called_by_its_name(answer, says):
+    verdict = check.control(answer)
     assert verdict.state == "wrong" and says in verdict.text
 
 
