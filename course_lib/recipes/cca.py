@@ -3,5 +3,5 @@
 from course_lib import methods
 from course_lib.recipes.base import Recipe
 
-vicreg = Recipe("VICReg", methods.VICReg, fit={
-    "laptop": {"epochs": 7, "lr": 1.5e-3}, "gpu": {"epochs": 100, "lr": 2e-3}})
+vicreg = Recipe("VICReg", methods.VICReg, views={"preset": "simclr", "size": 24}, ships=("encoder",), fit={
+    "laptop": {"epochs": 20, "lr": 1.5e-3}, "gpu": {"epochs": 100, "lr": 2e-3}})

@@ -4,4 +4,4 @@ from course_lib import methods
 from course_lib.recipes.base import Recipe
 
 mae = Recipe("MAE", methods.MAE, backbone="vit", fit={
-    "laptop": {"epochs": 6, "lr": 2e-3}, "gpu": {"epochs": 200, "lr": 1e-3}})
+    "laptop": {"epochs": 14, "lr": 2e-3}, "gpu": {"epochs": 200, "lr": 1e-3}})
