@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 from course_lib.context import PROFILES
-from course_lib.recipes import baselines, cca, contrastive, distillation, masked, pretext, reconstruction
+from course_lib.recipes import baselines, cca, contrastive, distillation, masked, metric, pretext, reconstruction
 from course_lib.recipes.base import (
     BACKBONES,
     SIZE,
@@ -24,7 +24,7 @@ __all__ = ["BACKBONES", "BASELINES", "NAMES", "RECIPES", "SIZE", "TITLES", "VARI
            "build_encoder", "build_method", "build_views", "check_name", "recipe", "seeds", "ships", "tiny_convnet",
            "tiny_vit"]
 
-_FAMILIES = (baselines, reconstruction, pretext, contrastive, distillation, cca, masked)
+_FAMILIES = (baselines, reconstruction, pretext, metric, contrastive, distillation, cca, masked)
 
 RECIPES: dict[str, Recipe] = {name: value for family in _FAMILIES for name, value in vars(family).items()
                               if isinstance(value, Recipe)}

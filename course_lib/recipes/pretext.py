@@ -6,7 +6,8 @@ from course_lib.recipes.base import Recipe, Variant
 _WHOLE = ("encoder", "heads")  # what a lesson that looks at a variant loads
 
 rotation = Recipe("rotation", methods.RotNet, fit={
-    "laptop": {"epochs": 6, "lr": 2e-3, "batch_size": 128}, "gpu": {"epochs": 60, "lr": 1e-3}})
+    "laptop": {"epochs": 6, "lr": 2e-3, "batch_size": 128}, "gpu": {"epochs": 60, "lr": 1e-3}},
+    variants={"a": Variant("a", fit={"lr": 4e-3}), "b": Variant("b", share=2), "c": Variant("c", fit={"batch_size": 256, "lr": 4e-3}, share=1.5)})
 
 # These pictures are too small for a lens's fault to show, so there is nothing to drop their colours for. One epoch is
 # better than four on val, for patches and tiles: a longer training makes a better puzzler and a worse encoder.

@@ -1,0 +1,1 @@
+cd .dev; rm -rf course_lib; cp -r ./course_lib .; find course_lib -name __pycache__ -exec rm -rf {} +; mkdir -p data course_lib-0.1.0.dist-info; printf 'Metadata-Version: 2.1\nName: course_lib\nVersion: 0.1.0\n' > course_lib-0.1.0.dist-info/METADATA; cp -n $COURSE_DATA/*.xz data/; du -sh .
