@@ -198,11 +198,22 @@ def calls(source: str, function: str) -> bool:
 
 
 def broken_claims(path: Path) -> list[str]:
-    """What cells that call `claim` show with ✗, and those that show no verdict at all."""
-    claiming = [cell for cell in cells(path, "code") if calls(cell["source"], "claim")]
-    silent = [f"no verdict: {cell['source']}" for cell in claiming
-              if not any(line[:2] in ("✓ ", "✗ ") for line in printed(cell))]
+    """What cells that claim show with ✗, and those that call `claim` and show no verdict. A function of the notebook
+    that calls `claim` claims where it is called, and may say that nothing is decided."""
+    code = [(outside_functions(cell["source"]), cell) for cell in cells(path, "code")]
+    own = [name for _, cell in code for name, body in FUNCTION.findall(cell["source"] + "\n") if calls(body, "claim")]
+    claiming = [cell for source, cell in code if any(calls(source, name) for name in ("claim", *own))]
+    silent = [f"no verdict: {cell['source']}" for source, cell in code if calls(source, "claim")
+              and not any(line[:2] in ("✓ ", "✗ ") for line in printed(cell))]
     return silent + [line for cell in claiming for line in printed(cell) if line.startswith("✗")]
+
+
+FUNCTION = re.compile(r"^def (\w+)(.*\n(?:[ \t]+.*\n|\n)*)", re.MULTILINE)
+
+
+def outside_functions(source: str) -> str:
+    """A cell's code without its functions, which print nothing where they are defined."""
+    return FUNCTION.sub("", source + "\n")
 
 
 @each_notebook
@@ -217,6 +228,9 @@ def test_every_claim_of_a_notebook_is_borne_out(path):
     ("cl.claim('a beats b', cl.runs.compare('a', 'b'))", "", 1),
     ("check.rebalance(mine)", "✗ the common bins get the larger weights", 0),
     ("x = 1  # cl.claim(...)", "✗ something else", 0),
+    ("def told(what):\n    cl.claim('a', what)\n\n\ntold(1 < 2)", "✗ a: no", 1),
+    ("def told(what):\n    cl.claim('a', what)\n\n\ntold(1 < 2)", "undecided: a", 0),
+    ("def told(what):\n    cl.claim('a', what)", "", 0),
 ])
 def test_a_claim_that_is_not_borne_out_is_found(source, output, found, tmp_path):
     book = tmp_path / "one.ipynb"
