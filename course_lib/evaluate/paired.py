@@ -22,8 +22,8 @@ class Difference:
 
     points: as it was observed. low, high: the interval. pictures: on how many it was seen. seeds: how many trainings of
     a and of b it is the mean of. With one of each, it is about these two trainings: how others of the same two recipes
-    would differ is not in the interval. With 0 for both, no training sets them apart: two floors, or
-    one network used twice.
+    would differ is not in the interval. With 0 for both, no training sets them apart: two floors, or one network used
+    twice.
     """
 
     points: float
